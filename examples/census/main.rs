@@ -1,0 +1,86 @@
+//! A census of Rust sources: what the files are made of, which are the largest, and which the slowest to parse.
+//!
+//! ```text
+//! cargo run --release --example census                    # the crates that cargo has downloaded
+//! cargo run --release --example census -- --jobs 4 src    # a directory of yours
+//! ```
+//!
+//! A parser of foreign files may meet one that it does not survive: deep enough nesting overflows its stack, and
+//! that ends the program, whatever it had counted by then. This program parses in child processes. A file that
+//! crashes its process, or that never ends, costs that file alone: it is listed with the true cause, and
+//! everything else is counted exactly once.
+//!
+//! Read it in this order: `collect` finds the files, `parse` is what the children run, `run` keeps them busy and
+//! tries again what was lost, `census` adds up, and `report` prints.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its result")]
+
+mod census;
+mod collect;
+mod parse;
+mod report;
+mod run;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use clap::Parser;
+use indicatif::ProgressBar;
+
+/// What the program exits with, as it does for a wrong option, when there is nothing to count.
+const NOTHING_TO_COUNT: u8 = 2;
+
+/// Counts what Rust sources are made of, parsing them in several processes at a time.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Files and directories to count; links and special files are passed over
+    /// [default: the crates that cargo has downloaded]
+    paths: Vec<PathBuf>,
+
+    /// How many processes parse at a time
+    #[arg(long, value_name = "N", default_value_t = processors())]
+    jobs: NonZeroUsize,
+
+    /// How long a file may take; a fraction is allowed
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    timeout: Duration,
+
+    /// Print the census as one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let options = Options::parse();
+    let sources = match collect::sources(options.paths) {
+        Ok(sources) => sources,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return Ok(ExitCode::from(NOTHING_TO_COUNT));
+        }
+    };
+    let bar = if options.json { ProgressBar::hidden() } else { run::bar(&sources) };
+    let census = run::census(sources, options.jobs, options.timeout, &bar).await?;
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&census)?);
+    } else {
+        print!("{census}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn processors() -> NonZeroUsize {
+    available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(Duration::ZERO) => Err("no file can be parsed in no time".into()),
+        Ok(limit) => Ok(limit),
+        Err(error) => Err(error.to_string()),
+    }
+}

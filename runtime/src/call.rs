@@ -1,0 +1,235 @@
+//! A call: what to run in a process of its own, and how.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+
+use crate::entry::{Body, Entry};
+use crate::error::{Cause, ProcessError};
+use crate::plan::{Plan, StartMethod};
+use crate::process::{Ordered, Read, Spawn, order};
+use crate::wire::{Encoder, Limits, Message, decode};
+
+/// What to run in a process of its own, and how: what a `#[process]` function returns.
+///
+/// It is to processes what a future is to an `async fn`: it does nothing until it runs. Await it, and the
+/// function runs in a child and its value comes back; or [`spawn`](Self::spawn) it and keep a handle.
+///
+/// # Cancel safety
+/// Dropping a call that is being awaited kills its process, at once.
+///
+/// # Examples
+/// ```
+/// use procession::process;
+///
+/// #[process]
+/// async fn double(n: u64) -> u64 {
+///     n * 2
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), procession::ProcessError> {
+/// let call = double(21).name("doubler");
+/// assert_eq!(format!("{call:?}"), r#"Call("doubler", not started)"#);
+/// assert_eq!(call.await?, 42);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a call does nothing until it is awaited or spawned"]
+pub struct Call<T> {
+    plan: Plan,
+    read: Read<T>,
+    awaited: Awaited<T>,
+}
+
+enum Awaited<T> {
+    NotYet,
+    Running(Box<Ordered<T>>),
+    Done,
+}
+
+impl<T> Call<T> {
+    pub(crate) fn new(entry: &'static Entry, arguments: Encoder) -> Self
+    where
+        T: Message,
+    {
+        let plan = Plan {
+            entry,
+            arguments: arguments.into_arguments().map(Bytes::from),
+            name: None,
+            timeout: None,
+            limits: Limits::DEFAULT,
+            start_method: StartMethod::default(),
+        };
+        Self { plan, read: decode::<T>, awaited: Awaited::NotYet }
+    }
+
+    /// Names the process, instead of after its function and a number.
+    ///
+    /// The name stands in errors, in [`current`](crate::current), and, its first 15 bytes, in `ps`.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.plan.name = Some(name.into());
+        self
+    }
+
+    /// Limits how long the function may run, from its start in the child; a process that exceeds it is killed.
+    ///
+    /// To stop waiting without ending the process, [`spawn`](Self::spawn) it and use [`tokio::time::timeout`].
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.plan.timeout = Some(limit);
+        self
+    }
+
+    /// Limits the encoded size of all arguments together, and of the result, in bytes; 16 MiB if not set.
+    ///
+    /// What is larger is refused where it would be sent, before a byte of it is.
+    pub fn max_message(mut self, bytes: u64) -> Self {
+        self.plan.limits = self.plan.limits.max_message(bytes);
+        self
+    }
+
+    /// Sets all limits on what is sent and read back.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.plan.limits = limits;
+        self
+    }
+
+    /// Chooses how the process comes into being.
+    pub fn start_method(mut self, method: StartMethod) -> Self {
+        self.plan.start_method = method;
+        self
+    }
+
+    /// Starts the process and gives a handle to it.
+    pub fn spawn(self) -> Spawn<T> {
+        Spawn::new(self.plan, self.read)
+    }
+
+    /// Runs the function in a process, and blocks this thread until its value comes back: for a program without
+    /// a runtime. Within one, await the call instead.
+    ///
+    /// # Errors
+    /// Why there is no value.
+    pub fn blocking(self) -> Result<T, ProcessError> {
+        block_on(self)
+    }
+
+    /// Runs the function in this process, for a test or a debugger: its arguments and its result are encoded and
+    /// read back as they would be for a child. A panic is the caller's, and no time limit holds.
+    ///
+    /// A plain `fn` runs on a thread for blocking work where a tokio runtime is current.
+    pub fn local(self) -> Local<T>
+    where
+        T: 'static,
+    {
+        Local { running: Box::pin(run_here(self.plan, self.read)) }
+    }
+}
+
+impl<T> Future for Call<T> {
+    type Output = Result<T, ProcessError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let call = &mut *self;
+        if let Awaited::NotYet = call.awaited {
+            // A call that cannot be ordered is done with.
+            call.awaited = Awaited::Done;
+            call.awaited = Awaited::Running(Box::new(order(call.plan.clone(), call.read)?));
+        }
+        let Awaited::Running(ordered) = &mut call.awaited else {
+            return Poll::Ready(Err(ProcessError::new(call.plan.display_name(), None, Cause::Taken)));
+        };
+        let ended = std::task::ready!(ordered.value.poll(context));
+        call.awaited = Awaited::Done;
+        Poll::Ready(ended)
+    }
+}
+
+impl<T> fmt::Debug for Call<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.awaited {
+            Awaited::NotYet => "not started",
+            Awaited::Running(_) => "running",
+            Awaited::Done => "done",
+        };
+        write!(f, "Call({:?}, {state})", self.plan.display_name())
+    }
+}
+
+/// A future that runs a process function in this process, made by [`Call::local`].
+///
+/// # Cancel safety
+/// Dropping it drops the function's own future; a plain `fn` that has started runs to its end.
+#[must_use = "futures do nothing unless you await or poll them"]
+pub struct Local<T> {
+    running: Pin<Box<dyn Future<Output = Result<T, ProcessError>>>>,
+}
+
+impl<T> Future for Local<T> {
+    type Output = Result<T, ProcessError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.running.as_mut().poll(context)
+    }
+}
+
+impl<T> fmt::Debug for Local<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local").finish_non_exhaustive()
+    }
+}
+
+async fn run_here<T>(plan: Plan, read: Read<T>) -> Result<T, ProcessError> {
+    let name = plan.display_name().to_owned();
+    let value = match encoded_here(plan.entry.body, &plan).await {
+        Ok(bytes) => read(&bytes, &plan.limits).map_err(Cause::Decode),
+        Err(cause) => Err(cause),
+    };
+    value.map_err(|cause| ProcessError::new(name, None, cause))
+}
+
+async fn encoded_here(body: Body, plan: &Plan) -> Result<Vec<u8>, Cause> {
+    let (arguments, limits) = (plan.sendable_arguments()?, plan.limits);
+    match body {
+        Body::Async { prepare, .. } => Ok(prepare(&arguments, limits).map_err(Cause::Decode)?.await?),
+        Body::Plain { prepare } => {
+            let run = move || Ok(prepare(&arguments, limits).map_err(Cause::Decode)?()?);
+            match Handle::try_current() {
+                Err(_no_runtime) => run(),
+                Ok(runtime) => match runtime.spawn_blocking(run).await {
+                    Ok(result) => result,
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    Err(_the_runtime_ends) => Err(Cause::Cancelled),
+                },
+            }
+        }
+    }
+}
+
+/// Polls a future on this thread, which sleeps in between.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The one control thread, with a small runtime of its own.
+//!
+//! It starts children, listens to them, watches their limits and reaps them. The futures that users hold wait
+//! for it by tokio's runtime-agnostic channels, so that nothing depends on the runtime that happens to be
+//! current: it may have no I/O driver, a paused clock, end first, or not exist at all.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+
+use nix::sys::signal::SigSet;
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::runtime::{Builder, Handle};
+
+use crate::error::{Cause, Stage};
+
+/// The control thread of a process.
+#[derive(Debug)]
+pub(crate) struct Control {
+    /// Whose it is: a `fork` copies this memory, but not the thread.
+    pid: u32,
+    runtime: Handle,
+    lifeline: Lifeline,
+}
+
+/// A pipe whose write end lives in this process alone: its end is the parent's end.
+#[derive(Debug)]
+struct Lifeline {
+    path_to_reader: String,
+    _reader: OwnedFd,
+    _writer: OwnedFd,
+}
+
+static CONTROL: Mutex<Option<&'static Control>> = Mutex::new(None);
+
+impl Control {
+    /// The control thread of this process, started on first use.
+    pub(crate) fn get() -> Result<&'static Self, Cause> {
+        let mut control = CONTROL.lock().unwrap_or_else(PoisonError::into_inner);
+        match *control {
+            Some(running) if running.pid == std::process::id() => Ok(running),
+            Some(_) => Err(Cause::start(
+                Stage::Setup,
+                "this process is a fork of one that has used Procession, without its threads: \
+                 it can start children only after an exec",
+            )),
+            None => {
+                let started = Self::start().map_err(|error| {
+                    Cause::system(Stage::Setup, "cannot start the control thread", &error)
+                })?;
+                Ok(control.insert(Box::leak(Box::new(started))))
+            }
+        }
+    }
+
+    fn start() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let lifeline = Lifeline::new()?;
+        std::thread::Builder::new().name("procession".into()).spawn(move || {
+            // Signals are for the program's own threads. A broken pipe, too: it is an error code here.
+            let _ = SigSet::all().thread_block();
+            runtime.block_on(std::future::pending::<()>());
+        })?;
+        Ok(Self { pid: std::process::id(), runtime: handle, lifeline })
+    }
+
+    /// Runs a task on the control thread.
+    pub(crate) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        drop(self.runtime.spawn(task));
+    }
+
+    /// A read end of the lifeline for one child. Each has an open file description of its own, because that is
+    /// what the kernel keeps the owner of the signal in.
+    pub(crate) fn lifeline(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        Ok(rustix::fs::open(&*self.lifeline.path_to_reader, flags, Mode::empty())?)
+    }
+}
+
+impl Lifeline {
+    fn new() -> io::Result<Self> {
+        use std::os::fd::AsRawFd;
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+        let path_to_reader = format!("/proc/self/fd/{}", reader.as_raw_fd());
+        // Fails here, once, rather than at every start, where /proc is not what it should be.
+        drop(File::open(&path_to_reader)?);
+        Ok(Self { path_to_reader, _reader: reader, _writer: writer })
+    }
+}

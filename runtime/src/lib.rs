@@ -1,0 +1,49 @@
+#![doc = include_str!("../../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+compile_error!(
+    "Procession runs on 64-bit Linux alone: it stands on pidfds, memfds and /proc/self/exe. \
+     Build this crate only where `cfg(target_os = \"linux\")` holds."
+);
+
+mod boot;
+mod call;
+mod child;
+mod control;
+mod current;
+mod entry;
+mod error;
+mod failure;
+mod image;
+mod life;
+mod link;
+mod panic;
+mod plan;
+mod process;
+mod start;
+mod status;
+mod sys;
+mod wire;
+
+pub use boot::init;
+pub use call::{Call, Local};
+pub use current::{Current, Parent, current, parent};
+pub use error::{Cause, ProcessError, Stage};
+pub use failure::Failure;
+pub use plan::StartMethod;
+pub use process::{Join, Process, Spawn};
+pub use procession_macros::{main, process};
+pub use status::ExitStatus;
+pub use wire::{DecodeError, EncodeError, Limits, Message};
+
+/// What the macros' output is made of. Not part of the public interface: it changes without notice.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::boot::block_on_main;
+    pub use crate::call::Call;
+    pub use crate::entry::{
+        AsyncFunction, Function, Place, PlainFunction, argument, async_call, plain_call, result,
+    };
+    pub use crate::wire::{DecodeError, Decoder, Encoder, Limits, decode, encode};
+}

@@ -1,0 +1,367 @@
+//! The life of a child, as its parent lives it: one task on the control thread for each.
+//!
+//! ```text
+//! Greeting --Hello--> Preparing --Started--> Running --Returned or Failed--> Leaving
+//! ```
+//!
+//! In every phase the child may end, exceed a limit, break the protocol, or be cancelled. What it was is decided
+//! only when both are in, what it said and how it ended: by [`decide`], and nowhere else.
+
+use std::future::poll_fn;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_core::Stream;
+use tokio::io::AsyncWriteExt;
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::codec::{Decoder, FramedRead};
+use tokio_util::sync::CancellationToken;
+
+use crate::child::{Child, Ended};
+use crate::error::{Cause, Stage};
+use crate::link::Report;
+use crate::plan::Plan;
+use crate::start::{Greeting, Newborn, start};
+use crate::status::ExitStatus;
+use crate::wire::frame::{Frame, FrameError, Frames, Kind};
+use crate::wire::{Limits, decode};
+
+/// How long a child may take from its start until it is taken over, constructors included.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a child may take to end when its function has: more than it gives itself.
+const LEAVE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What came of an order: a value, still encoded, or why there is none.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    /// Of the process, if there was one.
+    pub(crate) pid: Option<u32>,
+    pub(crate) result: Result<Bytes, Cause>,
+}
+
+impl Ending {
+    /// That of an order which nobody has seen through.
+    pub(crate) fn unknown() -> Self {
+        Self { pid: None, result: Err(Cause::StatusLost { reason: "nobody watches over it".into() }) }
+    }
+}
+
+/// An order to run something in a child of its own.
+pub(crate) struct Order {
+    pub(crate) plan: Plan,
+    pub(crate) name: String,
+    /// Cancelled by whoever gives up waiting.
+    pub(crate) cancelled: CancellationToken,
+    /// Hears of the child when there is one.
+    pub(crate) born: oneshot::Sender<Arc<Child>>,
+    /// Hears how it ended.
+    pub(crate) ended: oneshot::Sender<Ending>,
+}
+
+/// Starts a child and sees it through.
+pub(crate) async fn live(order: Order) {
+    let Order { plan, name, cancelled, born, ended } = order;
+    let started = if cancelled.is_cancelled() { Err(Cause::Cancelled) } else { start(&plan, &name) };
+    let ending = match started {
+        Err(cause) => Ending { pid: None, result: Err(cause) },
+        Ok(newborn) => {
+            // Whoever awaits the value alone does not listen here.
+            drop(born.send(Arc::clone(&newborn.child)));
+            see_through(newborn, &plan, &cancelled).await
+        }
+    };
+    // Whoever has given up waiting does not listen.
+    drop(ended.send(ending));
+}
+
+/// Lives a child's life to its end, reaps it, and decides what became of it.
+async fn see_through(newborn: Newborn, plan: &Plan, cancelled: &CancellationToken) -> Ending {
+    let Newborn { child, announcement, link, exit, greeting } = newborn;
+    let told = Life::new(&child, plan).run(link, exit, greeting, cancelled).await;
+    let ended = child.reap();
+    let pid = Some(child.pid());
+    // Whoever hears of the end finds that nothing is open any more but what the handles hold.
+    drop(child);
+    announcement.send_replace(Some(ended.clone()));
+    Ending { pid, result: decide(told, ended) }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Greeting,
+    Preparing,
+    Running,
+    Leaving,
+}
+
+struct Life<'a> {
+    child: &'a Child,
+    timeout: Option<Duration>,
+    max_message: u64,
+    phase: Phase,
+    /// When the phase has lasted too long.
+    deadline: Option<Instant>,
+    told: Told,
+}
+
+/// All that is known of a child's end but its exit status.
+#[derive(Debug, Default)]
+struct Told {
+    /// Why it was killed.
+    killed_for: Option<Cause>,
+    /// What became of its function.
+    result: Option<Result<Bytes, Cause>>,
+    overflowed: bool,
+    taken_over: bool,
+}
+
+impl<'a> Life<'a> {
+    fn new(child: &'a Child, plan: &Plan) -> Self {
+        Self {
+            child,
+            timeout: plan.timeout,
+            max_message: plan.limits.max_message,
+            phase: Phase::Greeting,
+            deadline: Some(Instant::now() + START_LIMIT),
+            told: Told::default(),
+        }
+    }
+
+    /// Talks with the child until it has ended, and hears it out.
+    async fn run(
+        mut self,
+        mut link: UnixStream,
+        exit: AsyncFd<Arc<OwnedFd>>,
+        greeting: Greeting,
+        cancelled: &CancellationToken,
+    ) -> Told {
+        let unread = {
+            let (reader, mut writer) = link.split();
+            let mut frames = FramedRead::new(reader, Frames { max_message: self.max_message });
+            let mut greeted = pin!(greet(&mut writer, greeting));
+            let (mut listening, mut greeting) = (true, true);
+            loop {
+                tokio::select! {
+                    // What the child says counts before what became of it.
+                    biased;
+                    frame = poll_fn(|context| pin!(&mut frames).poll_next(context)), if listening => {
+                        listening = frame.is_some_and(|frame| self.hear(frame));
+                    }
+                    _ = exit.readable() => break,
+                    () = cancelled.cancelled(), if self.told.killed_for.is_none() => self.kill(Cause::Cancelled),
+                    () = &mut greeted, if greeting => greeting = false,
+                    () = until(self.deadline) => self.late(),
+                }
+            }
+            listening.then(|| std::mem::take(frames.read_buffer_mut()))
+        };
+        if let Some(unread) = unread {
+            self.hear_out(link, unread);
+        }
+        self.told
+    }
+
+    /// Takes in what the child has said; whether there is more to hear.
+    fn hear(&mut self, frame: Result<Frame, FrameError>) -> bool {
+        let Frame { kind, body } = match frame {
+            Ok(frame) => frame,
+            // The end of a link that its peer has broken; the exit status tells the rest.
+            Err(FrameError::Io(_)) => return false,
+            Err(error) => return self.misbehaved(error.to_string()),
+        };
+        match (self.phase, kind) {
+            (Phase::Greeting, Kind::Hello) if body.is_empty() => {
+                self.told.taken_over = true;
+                self.enter(Phase::Preparing, None);
+            }
+            (Phase::Preparing, Kind::Started) if body.is_empty() => self.enter(Phase::Running, self.timeout),
+            (Phase::Running, Kind::Returned) => self.settle(Ok(body)),
+            (Phase::Greeting | Phase::Preparing | Phase::Running, Kind::Failed) => {
+                match decode::<Report>(&body, &Limits::DEFAULT) {
+                    Ok(report) => self.settle(Err(report.into())),
+                    Err(error) => return self.misbehaved(error.to_string()),
+                }
+            }
+            (_, Kind::Overflowed) if body.is_empty() => self.told.overflowed = true,
+            (phase, kind) => {
+                return self.misbehaved(format!("{kind:?} with {} bytes while {phase:?}", body.len()));
+            }
+        }
+        self.phase != Phase::Leaving
+    }
+
+    fn settle(&mut self, result: Result<Bytes, Cause>) {
+        self.told.taken_over = true;
+        self.told.result = Some(result);
+        self.enter(Phase::Leaving, Some(LEAVE_LIMIT));
+    }
+
+    fn enter(&mut self, phase: Phase, limit: Option<Duration>) {
+        self.phase = phase;
+        // A limit beyond the clock's end is none.
+        self.deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+    }
+
+    fn misbehaved(&mut self, reason: String) -> bool {
+        self.kill(Cause::BadMessage { reason });
+        false
+    }
+
+    fn late(&mut self) {
+        let cause = match (self.phase, self.timeout) {
+            (Phase::Running, Some(after)) => Cause::TimedOut { after },
+            (Phase::Leaving, _) => Cause::Cancelled,
+            _ => Cause::start(Stage::TakeOver, format!("it said nothing for {START_LIMIT:?}")),
+        };
+        self.kill(cause);
+    }
+
+    fn kill(&mut self, cause: Cause) {
+        self.deadline = None;
+        self.told.killed_for.get_or_insert(cause);
+        self.child.kill_group();
+    }
+
+    /// Reads what the child said before it ended. All of it is in the socket by now; a process that outlived
+    /// the child may hold the link open, so that an end is not waited for.
+    fn hear_out(&mut self, link: UnixStream, mut unread: bytes::BytesMut) {
+        let Ok(mut link) = link.into_std() else { return };
+        let mut frames = Frames { max_message: self.max_message };
+        let mut chunk = vec![0; 64 << 10];
+        loop {
+            match frames.decode(&mut unread).transpose() {
+                Some(frame) => {
+                    if !self.hear(frame) {
+                        return;
+                    }
+                }
+                None => match link.read(&mut chunk) {
+                    Ok(0) => return,
+                    Ok(count) => unread.extend_from_slice(&chunk[..count]),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_nothing_more) => return,
+                },
+            }
+        }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Tells the child what to run. An error means that it is ending; its exit status says how.
+async fn greet(link: &mut (impl tokio::io::AsyncWrite + Unpin), greeting: Greeting) {
+    let Greeting { head, arguments } = greeting;
+    if link.write_all(&head).await.is_ok() {
+        drop(link.write_all(&arguments).await);
+    }
+}
+
+/// What became of the function, from everything that is known: the first row that fits.
+///
+/// | known | then |
+/// |---|---|
+/// | it broke the protocol | `BadMessage` |
+/// | a result came | that result, however the process ended after it |
+/// | we killed it, and SIGKILL is what ended it | what we killed it for |
+/// | its status is unknown | why |
+/// | it said that its stack was at its end, and a bad access ended it | `StackOverflow` |
+/// | it left by itself before it was taken over | `Start` |
+/// | else | how it ended |
+fn decide(told: Told, ended: Ended) -> Result<Bytes, Cause> {
+    let Told { killed_for, result, overflowed, taken_over } = told;
+    if let Some(cause @ Cause::BadMessage { .. }) = killed_for {
+        return Err(cause);
+    }
+    if let Some(result) = result {
+        return result;
+    }
+    let was_killed = !ended.as_ref().is_ok_and(|status| status.signal() != Some(libc::SIGKILL));
+    if let Some(cause) = killed_for.filter(|_| was_killed) {
+        return Err(cause);
+    }
+    let status = ended?;
+    if overflowed && matches!(status.signal(), Some(libc::SIGSEGV | libc::SIGBUS)) {
+        return Err(Cause::StackOverflow);
+    }
+    Err(if taken_over || status.signal().is_some() { status.into() } else { not_taken_over(status) })
+}
+
+fn not_taken_over(status: ExitStatus) -> Cause {
+    Cause::start(Stage::TakeOver, format!("it {status} before it was taken over"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KILLED: Ended = Ok(ExitStatus::signaled(libc::SIGKILL, false));
+
+    fn told() -> Told {
+        Told { taken_over: true, ..Told::default() }
+    }
+
+    fn timed_out() -> Option<Cause> {
+        Some(Cause::TimedOut { after: Duration::from_secs(1) })
+    }
+
+    #[test]
+    fn a_result_counts_whatever_comes_after_it() {
+        for ended in [KILLED, Ok(ExitStatus::exited(0)), Err(Cause::Reaped)] {
+            let told = Told { result: Some(Ok(Bytes::from_static(b"7"))), killed_for: timed_out(), ..told() };
+            assert_eq!(decide(told, ended).unwrap(), &b"7"[..]);
+        }
+    }
+
+    #[test]
+    fn a_liar_is_not_believed() {
+        let killed_for = Some(Cause::BadMessage { reason: "x".into() });
+        let told = Told { result: Some(Ok(Bytes::new())), killed_for, ..told() };
+        assert!(matches!(decide(told, KILLED), Err(Cause::BadMessage { .. })));
+    }
+
+    #[test]
+    fn what_ended_it_is_the_cause() {
+        let late = || Told { killed_for: timed_out(), ..told() };
+        assert_eq!(decide(late(), KILLED).unwrap_err(), timed_out().unwrap());
+        // It had crashed by itself before the signal came.
+        let crashed = Ok(ExitStatus::signaled(libc::SIGSEGV, false));
+        assert!(matches!(decide(late(), crashed), Err(Cause::Signaled { signal: libc::SIGSEGV, .. })));
+        assert_eq!(decide(late(), Err(Cause::Reaped)).unwrap_err(), timed_out().unwrap());
+        assert_eq!(decide(told(), Err(Cause::Reaped)).unwrap_err(), Cause::Reaped);
+    }
+
+    #[test]
+    fn exits_and_signals() {
+        assert_eq!(decide(told(), Ok(ExitStatus::exited(0))).unwrap_err(), Cause::Exited { code: 0 });
+        let killed = Cause::Signaled { signal: libc::SIGKILL, core_dumped: false };
+        assert_eq!(decide(told(), KILLED).unwrap_err(), killed);
+    }
+
+    #[test]
+    fn before_it_was_taken_over() {
+        let cause = decide(Told::default(), Ok(ExitStatus::exited(127))).unwrap_err();
+        assert!(matches!(cause, Cause::Start { stage: Stage::TakeOver, .. }), "{cause}");
+        assert!(matches!(decide(Told::default(), KILLED), Err(Cause::Signaled { .. })));
+    }
+
+    #[test]
+    fn overflows_end_by_a_bad_access() {
+        let overflowed = || Told { overflowed: true, ..told() };
+        let crashed = Ok(ExitStatus::signaled(libc::SIGSEGV, true));
+        assert_eq!(decide(overflowed(), crashed).unwrap_err(), Cause::StackOverflow);
+        assert!(matches!(decide(overflowed(), Ok(ExitStatus::exited(3))), Err(Cause::Exited { code: 3 })));
+    }
+}

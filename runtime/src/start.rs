@@ -1,0 +1,146 @@
+//! Starting a child: from a plan to a process that is being told what to run.
+
+use std::ffi::{CString, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, waitid};
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
+
+use crate::child::{Announcement, Child};
+use crate::control::Control;
+use crate::current::{current, depth};
+use crate::error::{Cause, Stage};
+use crate::image::Image;
+use crate::link::Bootstrap;
+use crate::plan::{Plan, StartMethod};
+use crate::sys;
+use crate::wire::frame::{Kind, header};
+
+/// How many generations of children may stand above one another: what stops a function that calls itself.
+const MAX_DEPTH: u32 = 32;
+
+/// Arguments up to this size go with what precedes them, in one write.
+const SMALL: usize = 16 << 10;
+
+/// A child that has just been started.
+pub(crate) struct Newborn {
+    pub(crate) child: Arc<Child>,
+    pub(crate) announcement: Announcement,
+    pub(crate) link: UnixStream,
+    /// Readable when the child has ended.
+    pub(crate) exit: AsyncFd<Arc<OwnedFd>>,
+    pub(crate) greeting: Greeting,
+}
+
+/// What is written to a child first.
+pub(crate) struct Greeting {
+    pub(crate) head: Bytes,
+    pub(crate) arguments: Bytes,
+}
+
+/// Starts a child.
+pub(crate) fn start(plan: &Plan, name: &str) -> Result<Newborn, Cause> {
+    let greeting = greeting(plan, name)?;
+    let failed = |what| move |error: std::io::Error| Cause::system(Stage::Spawn, what, &error);
+    let (ours, theirs) =
+        std::os::unix::net::UnixStream::pair().map_err(failed("cannot make the link to the child"))?;
+    ours.set_nonblocking(true).map_err(failed("cannot set the link up"))?;
+    let link = UnixStream::from_std(ours).map_err(failed("cannot watch the link"))?;
+    let lifeline = Control::get()?.lifeline().map_err(failed("cannot open the lifeline"))?;
+    let pid = match plan.start_method {
+        StartMethod::Spawn => spawn(theirs.into(), lifeline).map_err(failed("posix_spawn"))?,
+    };
+    let pidfd = Arc::new(watched(pid)?);
+    let (child, announcement) = Child::new(name.to_owned(), pid, Arc::clone(&pidfd));
+    let child = Arc::new(child);
+    match sys::watch(pidfd) {
+        Ok(exit) => Ok(Newborn { child, announcement, link, exit, greeting }),
+        Err(error) => {
+            give_up(pid);
+            Err(failed("cannot watch the child")(error))
+        }
+    }
+}
+
+/// Checks that a child would be one, and writes down what it is to be told.
+fn greeting(plan: &Plan, name: &str) -> Result<Greeting, Cause> {
+    if !sys::armed() {
+        return Err(Cause::start(
+            Stage::Setup,
+            "nothing would take a child over: call `procession::init()` as the first line of `main`, \
+             or write `#[procession::main]`",
+        ));
+    }
+    if depth() >= MAX_DEPTH {
+        let reason =
+            format!("{MAX_DEPTH} generations of processes stand above this one: does it call itself?");
+        return Err(Cause::start(Stage::Depth, reason));
+    }
+    let arguments = plan.sendable_arguments()?;
+    let image = Image::this()?;
+    image.check_that_children_share_it()?;
+    let bootstrap = Bootstrap {
+        image: image.identity.clone(),
+        entry: image.distance(plan.entry)?,
+        place: plan.entry.place.to_string(),
+        signature: (plan.entry.signature)().to_owned(),
+        name: name.to_owned(),
+        parent_name: current().name().to_owned(),
+        parent_pid: current().pid(),
+        depth: depth() + 1,
+        limits: plan.limits,
+    };
+    let body =
+        postcard::to_stdvec(&bootstrap).map_err(|error| Cause::start(Stage::Setup, error.to_string()))?;
+    let mut head = BytesMut::with_capacity(2 * header(Kind::Start, 0).len() + body.len() + SMALL);
+    head.put_slice(&header(Kind::Start, body.len() as u64));
+    head.put_slice(&body);
+    head.put_slice(&header(Kind::Arguments, arguments.len() as u64));
+    let (small, large) =
+        if arguments.len() <= SMALL { (arguments, Bytes::new()) } else { (Bytes::new(), arguments) };
+    head.put_slice(&small);
+    Ok(Greeting { head: head.freeze(), arguments: large })
+}
+
+/// This program again, with the marker as its second argument.
+fn spawn(link: OwnedFd, lifeline: OwnedFd) -> std::io::Result<Pid> {
+    let mut arguments = std::env::args_os();
+    let program = arguments.next().unwrap_or_else(|| "procession".into());
+    let arguments: Vec<CString> = [program.into_vec(), sys::MARKER.to_bytes().to_vec()]
+        .into_iter()
+        .chain(arguments.map(OsString::into_vec))
+        .map(c_string)
+        .collect::<Result<_, _>>()?;
+    let environment: Vec<CString> = std::env::vars_os()
+        .map(|(key, value)| c_string([key.into_vec(), value.into_vec()].join(&b'=')))
+        .collect::<Result<_, _>>()?;
+    sys::spawn(c"/proc/self/exe", &arguments, &environment, link.as_fd(), lifeline.as_fd())
+}
+
+fn c_string(bytes: Vec<u8>) -> std::io::Result<CString> {
+    CString::new(bytes).map_err(std::io::Error::from)
+}
+
+/// A pidfd of a child of ours: were it reaped by other code meanwhile, its number could be a stranger's by now.
+fn watched(pid: Pid) -> Result<OwnedFd, Cause> {
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| {
+        give_up(pid);
+        Cause::system(Stage::Spawn, "pidfd_open (Linux has it since 5.3)", &error.into())
+    })?;
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    match waitid(WaitId::PidFd(pidfd.as_fd()), options) {
+        Err(Errno::CHILD) => Err(Cause::Reaped),
+        _ => Ok(pidfd),
+    }
+}
+
+/// Ends a child that cannot be watched. It dies at once, so that waiting does not block.
+fn give_up(pid: Pid) {
+    let _ = kill_process(pid, Signal::KILL);
+    let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
+}

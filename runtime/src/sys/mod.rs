@@ -1,0 +1,19 @@
+//! The only unsafe code: what the kernel, the linker and the C library offer no safe face for.
+#![expect(unsafe_code, reason = "this module is where it is allowed; each block says why it is sound")]
+
+#[cfg(all(feature = "before-main", target_env = "gnu"))]
+mod constructor;
+mod guard;
+mod image;
+mod inherited;
+mod overflow;
+mod spawn;
+
+pub(crate) use guard::{MARKER, arm, armed};
+pub(crate) use image::{LoadedImage, distance, entry_at, loaded_image};
+pub(crate) use inherited::{
+    arm_lifeline, close_strangers, exit_now, ignore_broken_pipes, inherited_socket, secure_mode, watch,
+    write_once,
+};
+pub(crate) use overflow::{catch_overflows, guard_thread};
+pub(crate) use spawn::spawn;

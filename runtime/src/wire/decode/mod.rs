@@ -1,0 +1,107 @@
+//! Reading messages: postcard's format, read by the one decoder that hostile bytes cannot hurt.
+//!
+//! Whatever the bytes are, reading them ends, in time and memory proportional to their number and to the
+//! limits, without a panic:
+//!
+//! * containers stand at most [`Limits::max_depth`] deep in one another, so that the stack does not overflow;
+//! * what a collection declares is charged to [`Limits::max_heap`] before it is read, also when its elements
+//!   take no bytes;
+//! * nothing is reserved for more elements than there are bytes left, and serde's collections reserve at most
+//!   1 MiB ahead;
+//! * bytes that are left over are an error.
+//!
+//! The memory is approximate: elements are charged with their size, strings and bytes with their length, but not
+//! what a `Box` holds, nor the overhead of a map or of a `Vec` that grows.
+
+use std::any::type_name;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use self::fault::Fault;
+use self::reader::Reader;
+use super::{Limits, Message};
+
+mod deserializer;
+mod fault;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+/// Reads the arguments of a call, in the order in which they were written.
+#[derive(Debug)]
+pub struct Decoder<'de> {
+    reader: Reader<'de>,
+    /// The last argument and its type.
+    last: (Option<&'static str>, &'static str),
+}
+
+impl<'de> Decoder<'de> {
+    /// Starts reading `bytes`, all of which together may cost what `limits` allow.
+    #[must_use]
+    pub fn new(bytes: &'de [u8], limits: Limits) -> Self {
+        Self { reader: Reader::new(bytes, &limits), last: (None, type_name::<()>()) }
+    }
+
+    /// Reads the next argument; its `name` is for the error message alone.
+    ///
+    /// # Errors
+    /// If the bytes are not a `T`, or exceed the limits.
+    pub fn argument<T: Message>(&mut self, name: &'static str) -> Result<T, DecodeError> {
+        self.last = (Some(name), type_name::<T>());
+        T::deserialize(&mut self.reader).map_err(|fault| DecodeError::new(self.last, &fault))
+    }
+
+    /// Checks that everything has been read.
+    ///
+    /// # Errors
+    /// If bytes are left over; it names the last argument.
+    pub fn finish(self) -> Result<(), DecodeError> {
+        self.reader.end().map_err(|fault| DecodeError::new(self.last, &fault))
+    }
+}
+
+/// Decodes a message that is one value.
+///
+/// # Errors
+/// If the bytes are not a `T` to their end, or exceed the limits.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8], limits: &Limits) -> Result<T, DecodeError> {
+    let mut reader = Reader::new(bytes, limits);
+    T::deserialize(&mut reader)
+        .and_then(|value| reader.end().map(|()| value))
+        .map_err(|fault| DecodeError::new((None, type_name::<T>()), &fault))
+}
+
+/// Why a message cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("cannot read {}: {reason}", super::reason::subject(.what.as_deref(), .type_name))]
+pub struct DecodeError {
+    what: Option<String>,
+    type_name: String,
+    reason: String,
+}
+
+impl DecodeError {
+    /// The name of the argument; `None` for a result, or a message of another kind.
+    #[must_use]
+    pub fn argument(&self) -> Option<&str> {
+        self.what.as_deref()
+    }
+
+    /// The type of the whole argument or result.
+    #[must_use]
+    pub fn type_name(&self) -> &str {
+        &self.type_name
+    }
+
+    /// What is wrong with the bytes or the type, and what to do.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    #[cold]
+    fn new((argument, type_name): (Option<&str>, &str), fault: &Fault) -> Self {
+        Self { what: argument.map(str::to_owned), type_name: type_name.to_owned(), reason: fault.to_string() }
+    }
+}

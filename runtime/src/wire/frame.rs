@@ -1,0 +1,210 @@
+//! Frames: how messages stand on the stream between a parent and its child.
+//!
+//! ```text
+//! 0        8      9         10        12      16
+//! | length | kind | version | handles | zeros | body: `length` bytes
+//! ```
+//!
+//! All numbers are little-endian. `handles` counts the descriptors that travel beside the frame.
+
+use std::io::{self, Read};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio_util::codec::Decoder;
+
+/// The version of everything that parent and child say to one another.
+pub(crate) const VERSION: u8 = 1;
+
+/// Bytes before a body.
+pub(crate) const HEADER: usize = 16;
+
+/// The most that a frame other than arguments and results may have: it bounds a panic's message and backtrace.
+pub(crate) const MAX_REPORT: u64 = 1 << 20;
+
+/// How much a reader's buffer grows ahead of the bytes that have come.
+const READ_AHEAD: usize = 64 << 10;
+
+/// What a frame is for. Parents send the first two, children the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// What to run and how.
+    Start = 1,
+    /// The encoded arguments.
+    Arguments = 2,
+    /// The child was taken over and has understood what to run.
+    Hello = 16,
+    /// The arguments are decoded; the function starts now.
+    Started = 17,
+    /// The encoded result.
+    Returned = 18,
+    /// Why there is no result.
+    Failed = 19,
+    /// A thread has overflowed its stack; death by a signal follows.
+    Overflowed = 20,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Option<Self> {
+        const KINDS: [Kind; 7] = [
+            Kind::Start,
+            Kind::Arguments,
+            Kind::Hello,
+            Kind::Started,
+            Kind::Returned,
+            Kind::Failed,
+            Kind::Overflowed,
+        ];
+        KINDS.into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// A frame that has come.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) kind: Kind,
+    pub(crate) body: Bytes,
+}
+
+/// The header of a frame with a body of `length` bytes.
+pub(crate) const fn header(kind: Kind, length: u64) -> [u8; HEADER] {
+    let [a, b, c, d, e, f, g, h] = length.to_le_bytes();
+    [a, b, c, d, e, f, g, h, kind as u8, VERSION, 0, 0, 0, 0, 0, 0]
+}
+
+/// Why bytes are not a frame.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FrameError {
+    #[error("a frame header that is not of this protocol: {0:02x?}")]
+    Header([u8; HEADER]),
+    #[error("a frame of {length} bytes where the limit is {limit}")]
+    TooLong { length: u64, limit: u64 },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+fn parse(bytes: &[u8; HEADER], max_message: u64) -> Result<(Kind, u64), FrameError> {
+    let &[a, b, c, d, e, f, g, h, kind, version, handles @ .., z0, z1, z2, z3] = bytes;
+    let kind = Kind::from_byte(kind).filter(|_| version == VERSION);
+    let (Some(kind), [0, 0], [0, 0, 0, 0]) = (kind, handles, [z0, z1, z2, z3]) else {
+        return Err(FrameError::Header(*bytes));
+    };
+    let length = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    let limit = match kind {
+        Kind::Arguments | Kind::Returned => max_message,
+        _ => MAX_REPORT,
+    };
+    if length > limit { Err(FrameError::TooLong { length, limit }) } else { Ok((kind, length)) }
+}
+
+/// Reads frames out of a stream of bytes that may come in any pieces.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    pub(crate) max_message: u64,
+}
+
+impl Decoder for Frames {
+    type Item = Frame;
+    type Error = FrameError;
+
+    fn decode(&mut self, bytes: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
+        let Some(header) = bytes.first_chunk() else { return Ok(None) };
+        let (kind, length) = parse(header, self.max_message)?;
+        let whole = usize::try_from(length).map_or(usize::MAX, |length| length.saturating_add(HEADER));
+        if bytes.len() < whole {
+            // The buffer grows with what has come, not with what a header promises.
+            bytes.reserve((whole - bytes.len()).min(bytes.len().max(READ_AHEAD)));
+            return Ok(None);
+        }
+        bytes.advance(HEADER);
+        Ok(Some(Frame { kind, body: bytes.split_to(whole - HEADER).freeze() }))
+    }
+}
+
+/// Reads one frame, blocking; `None` at the end of the stream.
+pub(crate) fn read_frame(
+    stream: &mut impl Read,
+    max_message: u64,
+) -> Result<Option<(Kind, Vec<u8>)>, FrameError> {
+    let mut header = [0; HEADER];
+    match stream.read_exact(&mut header) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other?,
+    }
+    let (kind, length) = parse(&header, max_message)?;
+    let mut body = Vec::new();
+    stream.take(length).read_to_end(&mut body)?;
+    Ok((body.len() as u64 == length).then_some((kind, body)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: u64 = 1000;
+
+    fn frame(kind: Kind, body: &[u8]) -> Vec<u8> {
+        [&header(kind, body.len() as u64)[..], body].concat()
+    }
+
+    #[test]
+    fn split_at_every_offset() {
+        let bytes =
+            [frame(Kind::Hello, b""), frame(Kind::Returned, b"seven"), frame(Kind::Failed, b"x")].concat();
+        for split in 0..=bytes.len() {
+            let (mut frames, mut buffer, mut seen) = (Frames { max_message: MAX }, BytesMut::new(), vec![]);
+            for part in [&bytes[..split], &bytes[split..]] {
+                buffer.extend_from_slice(part);
+                while let Some(frame) = frames.decode(&mut buffer).unwrap() {
+                    seen.push((frame.kind, frame.body.to_vec()));
+                }
+            }
+            let expected =
+                [(Kind::Hello, vec![]), (Kind::Returned, b"seven".to_vec()), (Kind::Failed, b"x".to_vec())];
+            assert_eq!(seen, expected, "split at {split}");
+        }
+    }
+
+    #[test]
+    fn a_promise_of_bytes_takes_no_memory() {
+        let mut buffer = BytesMut::from(&header(Kind::Returned, u64::MAX)[..]);
+        assert!(Frames { max_message: u64::MAX }.decode(&mut buffer).unwrap().is_none());
+        assert!(buffer.capacity() <= 2 * READ_AHEAD);
+    }
+
+    #[test]
+    fn what_is_not_a_frame() {
+        let bad = |index: usize, byte| {
+            let mut bytes = header(Kind::Returned, 0);
+            bytes[index] = byte;
+            Frames { max_message: MAX }.decode(&mut BytesMut::from(&bytes[..]))
+        };
+        assert!(bad(8, Kind::Started as u8).is_ok());
+        for (index, byte) in [(8, 0), (8, 255), (9, 0), (9, VERSION + 1), (10, 1), (11, 1), (12, 1), (15, 1)]
+        {
+            assert!(matches!(bad(index, byte), Err(FrameError::Header(_))), "byte {index} = {byte}");
+        }
+    }
+
+    #[test]
+    fn limits_by_kind() {
+        let length =
+            |kind, length| Frames { max_message: MAX }.decode(&mut BytesMut::from(&header(kind, length)[..]));
+        assert!(length(Kind::Returned, MAX).is_ok());
+        assert!(matches!(
+            length(Kind::Returned, MAX + 1),
+            Err(FrameError::TooLong { length: 1001, limit: MAX })
+        ));
+        assert!(length(Kind::Failed, MAX_REPORT).is_ok());
+        assert!(length(Kind::Failed, MAX_REPORT + 1).is_err());
+    }
+
+    #[test]
+    fn blocking_reader_agrees() {
+        let bytes = frame(Kind::Arguments, b"abc");
+        for cut in 0..bytes.len() {
+            assert!(read_frame(&mut &bytes[..cut], MAX).unwrap().is_none(), "cut at {cut}");
+        }
+        assert_eq!(read_frame(&mut &bytes[..], MAX).unwrap(), Some((Kind::Arguments, b"abc".to_vec())));
+    }
+}

@@ -1,0 +1,15 @@
+//! What crosses from process to process: messages, their encoding, and the limits of both.
+
+mod decode;
+mod encode;
+pub(crate) mod frame;
+mod limits;
+mod message;
+mod reason;
+#[cfg(test)]
+mod tests;
+
+pub use decode::{DecodeError, Decoder, decode};
+pub use encode::{EncodeError, Encoder, encode};
+pub use limits::Limits;
+pub use message::Message;
