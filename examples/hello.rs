@@ -1,4 +1,5 @@
 //! The program of the README.
+#![expect(clippy::print_stdout, reason = "a program that prints its result")]
 
 use std::time::Duration;
 
@@ -15,8 +16,10 @@ fn primes_below(n: u64) -> usize {
 async fn parse(file: String) -> Result<usize, String> {
     match file.as_str() {
         "crash" => std::process::abort(),
-        "hang" => loop {},
-        file => file.parse().map_err(|_| format!("{file:?} is not a number")),
+        "hang" => loop {
+            std::hint::spin_loop();
+        },
+        file => file.parse().map_err(|error| format!("{file}: {error}")),
     }
 }
 

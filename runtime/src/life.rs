@@ -307,6 +307,8 @@ fn not_taken_over(status: ExitStatus) -> Cause {
 mod tests {
     use super::*;
 
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
     const KILLED: Ended = Ok(ExitStatus::signaled(libc::SIGKILL, false));
 
     fn told() -> Told {
@@ -315,6 +317,44 @@ mod tests {
 
     fn timed_out() -> Option<Cause> {
         Some(Cause::TimedOut { after: Duration::from_secs(1) })
+    }
+
+    /// A process that is none of ours, with the link in our hands.
+    #[expect(clippy::zombie_processes, reason = "`Child::reap` waits for it")]
+    async fn stranger_that_says(bytes: &[u8], start_limit: Duration) -> (Told, Ended) {
+        let process = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = Pid::from_raw(process.id().cast_signed()).unwrap();
+        let pidfd = Arc::new(pidfd_open(pid, PidfdFlags::empty()).unwrap());
+        let (child, _announcement) = Child::new("stranger".into(), pid, Arc::clone(&pidfd));
+        let (link, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(bytes).await.unwrap();
+        let life = Life {
+            child: &child,
+            timeout: None,
+            max_message: 1000,
+            phase: Phase::Greeting,
+            deadline: Instant::now().checked_add(start_limit),
+            told: Told::default(),
+        };
+        let greeting = Greeting { head: Bytes::from_static(b"hello"), arguments: Bytes::new() };
+        let exit = crate::sys::watch(pidfd).unwrap();
+        let told = life.run(link, exit, greeting, &CancellationToken::new()).await;
+        (told, child.reap())
+    }
+
+    #[tokio::test]
+    async fn silence_before_it_is_taken_over_ends_it() {
+        let (told, ended) = stranger_that_says(b"", Duration::from_millis(50)).await;
+        assert_eq!(ended, KILLED);
+        let cause = decide(told, ended).unwrap_err();
+        assert!(matches!(cause, Cause::Start { stage: Stage::TakeOver, .. }), "{cause}");
+    }
+
+    #[tokio::test]
+    async fn words_of_another_protocol_end_it() {
+        let (told, ended) = stranger_that_says(&[7; 100], Duration::from_secs(60)).await;
+        assert_eq!(ended, KILLED);
+        assert!(matches!(decide(told, ended), Err(Cause::BadMessage { .. })));
     }
 
     #[test]

@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+/// How much larger a value may be in memory than encoded. A `None` or an empty string has one byte on the wire and up
+/// to 24 in memory, so that a smaller factor refuses honest values.
+const GROWTH: u64 = 32;
+
 /// How large a message may be, and what reading it may cost.
 ///
 /// The sender checks the size before a byte is written; the receiver checks everything, because what comes
@@ -14,7 +18,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// 16 MiB a message, 128 levels of nesting, and a decoded size of eight times the message (at least 1 MiB).
+    /// 16 MiB a message, 128 levels of nesting, and 32 times the message in memory (at least 1 MiB).
     pub const DEFAULT: Self = Self { max_message: 16 << 20, max_depth: 128, max_heap: None };
 
     /// Sets the most bytes that one encoded message (all arguments, or the result) may have.
@@ -42,7 +46,7 @@ impl Limits {
 
     /// The decoded size allowed to a message of `frame` bytes.
     pub(crate) fn heap_for(&self, frame: usize) -> u64 {
-        self.max_heap.unwrap_or_else(|| (frame as u64).saturating_mul(8).max(1 << 20))
+        self.max_heap.unwrap_or_else(|| (frame as u64).saturating_mul(GROWTH).max(1 << 20))
     }
 }
 
