@@ -1,0 +1,296 @@
+//! The example `census`: what it counts, and that a file which ends its process costs that file alone.
+//!
+//! The numbers that the program gives are compared whole, so that a file that counts twice, or never, shows.
+#![expect(clippy::unwrap_used, reason = "what helps a test may fail as the test itself")]
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use rustix::fs::{CWD, Mode, mkfifoat};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// 5 lines, 90 bytes; of items one each of `mod`, `impl`, `struct`, and two each of `fn` and methods.
+const SMALL: &str = "\
+mod m {
+    struct S;
+    impl S { fn one() { fn inner() {} } fn two() {} }
+}
+fn last() {}";
+
+/// How many [`SMALL`] files stand beside what is to be lost: more than go into one batch.
+const NEIGHBOURS: u64 = 100;
+
+/// The example, where cargo has put it: beside the directory of this test's own binary.
+///
+/// `cargo test` in the workspace builds it before any test runs; `cargo test -p` does not.
+fn program() -> PathBuf {
+    let test = env::current_exe().unwrap();
+    let target = test.parent().and_then(Path::parent).unwrap();
+    let program = target.join("examples/census");
+    if !program.exists() {
+        build(target);
+        assert!(program.exists(), "cargo has not built {}", program.display());
+    }
+    program
+}
+
+fn build(target: &Path) {
+    let profile = match target.file_name().and_then(OsStr::to_str).unwrap() {
+        "debug" => "dev",
+        profile => profile,
+    };
+    let cargo = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", "procession-examples", "--example", "census"])
+        .args(["--profile", profile, "--target-dir"])
+        .arg(target.parent().unwrap())
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status();
+    assert!(cargo.unwrap().success());
+}
+
+fn run(directory: &Path, options: &[&str]) -> Output {
+    Command::new(program()).args(options).arg(directory).output().unwrap()
+}
+
+/// Runs a census that is to succeed, and gives what it says, without all that depends on time: the number of
+/// processes too, because a batch that takes long goes through several.
+fn census(directory: &Path, options: &[&str]) -> Value {
+    let output = run(directory, &[options, &["--json"]].concat());
+    assert!(output.status.success(), "{output:?}");
+    let mut census: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let fields = census.as_object_mut().unwrap();
+    for timing in ["slowest", "processes", "seconds", "files_per_second", "megabytes_per_second"] {
+        assert!(fields.remove(timing).is_some(), "no {timing} in {fields:?}");
+    }
+    for file in fields["largest"].as_array_mut().unwrap() {
+        assert!(file.as_object_mut().unwrap().remove("seconds").is_some());
+    }
+    census
+}
+
+fn write(directory: &TempDir, name: &str, content: impl AsRef<[u8]>) -> String {
+    let path = directory.path().join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, content).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn write_neighbours(directory: &TempDir) {
+    for number in 0..NEIGHBOURS {
+        write(directory, &format!("{number:03}.rs"), SMALL);
+    }
+}
+
+/// That the neighbours, and only they, have counted, each once.
+fn assert_neighbours_count_once(census: &Value) {
+    assert_eq!(census["parsed"], NEIGHBOURS);
+    assert_eq!(census["lines"], 5 * NEIGHBOURS);
+    assert_eq!(census["bytes"], SMALL.len() as u64 * NEIGHBOURS);
+    let items = json!({
+        "mod": NEIGHBOURS, "struct": NEIGHBOURS, "impl": NEIGHBOURS, "fn": 2 * NEIGHBOURS, "method": 2 * NEIGHBOURS,
+    });
+    assert_eq!(census["items"], items);
+}
+
+/// Deeper than any stack: a parser that descends for each of them overflows it.
+fn deep() -> String {
+    let depth = 100_000;
+    format!("fn f() {{ {}{} }}", "(".repeat(depth), ")".repeat(depth))
+}
+
+procession_tests::isolated! {
+    /// All that there is to count, exactly.
+    #[limit(600)]
+    fn counts_are_exact() {
+        let directory = tempfile::tempdir().unwrap();
+        let small = write(&directory, "b/small.rs", SMALL);
+        let kinds = "\
+            use a::b; extern crate c; extern \"C\" { fn d(); }\n\
+            enum E {} union U { a: u8 } trait T { fn m(); fn n() {} } type A = u8;\n\
+            const C: u8 = { static S: u8 = 0; S }; macro_rules! r { () => {} } r! {}\n";
+        let kinds = write(&directory, "a/kinds.rs", kinds);
+        let empty = write(&directory, "empty.rs", "");
+        write(&directory, "not_rust.txt", "fn f() {}");
+
+        let expected = json!({
+            "parsed": 3, "unparsed": [], "unread": [], "lost": [],
+            "lines": 8, "bytes": 283,
+            "items": {
+                "fn": 2, "method": 4, "struct": 1, "enum": 1, "union": 1, "trait": 1, "impl": 1, "type": 1,
+                "const": 1, "static": 1, "mod": 1, "use": 1, "extern": 2, "macro": 1, "invocation": 1,
+            },
+            "largest": [
+                { "path": kinds, "bytes": 193 }, { "path": small, "bytes": 90 }, { "path": empty, "bytes": 0 },
+            ],
+            "jobs": 1,
+        });
+        assert_eq!(census(directory.path(), &["--jobs", "1"]), expected);
+    }
+
+    /// How many processes there are at a time changes how long it takes, and nothing else.
+    #[limit(600)]
+    fn jobs_change_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        write_neighbours(&directory);
+        write(&directory, "050-deep.rs", deep());
+        write(&directory, "051-bad.rs", "fn");
+        let of = |jobs| {
+            let mut census = census(directory.path(), &["--jobs", jobs]);
+            assert_eq!(census["jobs"].take().to_string(), jobs);
+            census
+        };
+        assert_eq!(of("1"), of("4"));
+    }
+
+    /// What is wrong in a file is listed with its place, which an editor understands.
+    #[limit(600)]
+    fn syntax_errors_are_not_crashes() {
+        let directory = tempfile::tempdir().unwrap();
+        write_neighbours(&directory);
+        let bad = write(&directory, "050-bad.rs", "fn f() {}\nfn 7() {}\n");
+        let foreign = write(&directory, "051-foreign.rs", b"// abc\n// \xe9\n");
+
+        let mut census = census(directory.path(), &[]);
+        let expected = json!([
+            { "path": bad, "line": 2, "column": 4, "message": "expected identifier" },
+            { "path": foreign, "line": 2, "column": 4, "message": "this is not UTF-8" },
+        ]);
+        assert_eq!(census["unparsed"], expected);
+        assert_eq!(census["lost"], json!([]));
+        // Their bytes and lines have been read.
+        assert_eq!(census["lines"].take(), 5 * NEIGHBOURS + 4);
+        assert_eq!(census["bytes"].take(), SMALL.len() as u64 * NEIGHBOURS + 32);
+        (census["lines"], census["bytes"]) = (json!(5 * NEIGHBOURS), json!(SMALL.len() as u64 * NEIGHBOURS));
+        assert_neighbours_count_once(&census);
+    }
+
+    /// A file that ends its process is found among the others of its batch, and they are counted once.
+    #[limit(600)]
+    fn a_stack_overflow_costs_one_file() {
+        let directory = tempfile::tempdir().unwrap();
+        write_neighbours(&directory);
+        let first = write(&directory, "000-deep.rs", deep());
+        let second = write(&directory, "042-deep.rs", deep());
+
+        let census = census(directory.path(), &[]);
+        let cause = "overflowed its stack";
+        assert_eq!(census["lost"], json!([{ "path": first, "cause": cause }, { "path": second, "cause": cause }]));
+        assert_neighbours_count_once(&census);
+    }
+
+    /// A file that takes longer than it may is listed with its limit, and holds up nothing else.
+    #[limit(600)]
+    fn a_time_limit_costs_one_file() {
+        let directory = tempfile::tempdir().unwrap();
+        write_neighbours(&directory);
+        let long = write(&directory, "050-long.rs", "fn f() {}\n".repeat(2_000_000));
+
+        let census = census(directory.path(), &["--timeout", "0.2"]);
+        let cause = "exceeded its time limit of 200ms and was killed";
+        assert_eq!(census["lost"], json!([{ "path": long, "cause": cause }]));
+        assert_neighbours_count_once(&census);
+    }
+
+    /// What a process has had no time for goes to the next one.
+    #[limit(600)]
+    fn a_long_batch_is_continued() {
+        let directory = tempfile::tempdir().unwrap();
+        let slow = format!("const A: [u8; 30_000] = [{}];", "0,".repeat(30_000));
+        for number in 0..16 {
+            write(&directory, &format!("{number}.rs"), &slow);
+        }
+        let census = census(directory.path(), &[]);
+        assert_eq!(census["parsed"], 16);
+        assert_eq!(census["items"], json!({ "const": 16 }));
+    }
+
+    /// Nobody writes to the FIFO, and the link leads round in a circle.
+    #[limit(600)]
+    fn only_regular_files_count() {
+        let directory = tempfile::tempdir().unwrap();
+        write_neighbours(&directory);
+        mkfifoat(CWD, directory.path().join("fifo.rs"), Mode::RUSR).unwrap();
+        std::os::unix::fs::symlink(directory.path(), directory.path().join("circle")).unwrap();
+        std::os::unix::fs::symlink("000.rs", directory.path().join("link.rs")).unwrap();
+        fs::create_dir(directory.path().join("directory.rs")).unwrap();
+
+        let census = census(directory.path(), &["--timeout", "5"]);
+        for list in ["unparsed", "unread", "lost"] {
+            assert_eq!(census[list], json!([]));
+        }
+        assert_neighbours_count_once(&census);
+    }
+
+    /// A path is bytes: one that is no text reaches the child as it is.
+    #[limit(600)]
+    fn a_path_need_not_be_text() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(OsStr::from_bytes(b"\xff.rs")), SMALL).unwrap();
+        let census = census(directory.path(), &[]);
+        assert_eq!(census["parsed"], 1);
+        assert!(census["largest"][0]["path"].as_str().unwrap().ends_with("/\u{fffd}.rs"));
+    }
+
+    /// A path that is named twice, or within another, does not count twice.
+    #[limit(600)]
+    fn paths_may_overlap() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = write(&directory, "a/small.rs", SMALL);
+        let census = census(directory.path(), &[&file, &file]);
+        assert_eq!(census["parsed"], 1);
+    }
+
+    /// What people see.
+    #[limit(600)]
+    fn prints_for_people() {
+        let directory = tempfile::tempdir().unwrap();
+        write_neighbours(&directory);
+        let bad = write(&directory, "050-bad.rs", "fn 7() {}\n");
+        let deep = write(&directory, "051-deep.rs", deep());
+
+        let output = run(directory.path(), &[]);
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.starts_with("102 files, 501 lines, 9.01 kB\n"), "{text}");
+        assert!(text.contains(&format!("\nnot parsed: 1\n  {bad}:1:4: expected identifier\n")), "{text}");
+        assert!(text.contains(&format!("\nlost with their process: 1\n  {deep}: overflowed its stack\n")), "{text}");
+        // No bar where there is no terminal.
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    }
+
+    /// Nothing to count is an error of its own, with words that help.
+    #[limit(600)]
+    fn nothing_to_count() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = directory.path().join("home");
+        let complaint = |command: &mut Command| {
+            let output = command.output().unwrap();
+            assert_eq!((output.status.code(), &*output.stdout), (Some(2), &b""[..]));
+            String::from_utf8(output.stderr).unwrap()
+        };
+
+        let empty = complaint(Command::new(program()).arg(directory.path()));
+        assert_eq!(empty, format!("error: there are no Rust sources (*.rs) in {}\n", directory.path().display()));
+        let missing = complaint(Command::new(program()).arg(&home));
+        assert!(missing.contains(home.to_str().unwrap()) && missing.contains("No such file"), "{missing}");
+        let unused = complaint(Command::new(program()).env("CARGO_HOME", &home));
+        let registry = home.join("registry/src");
+        let expected = format!("error: cargo has no sources in {}: name a path to count\n", registry.display());
+        assert_eq!(unused, expected);
+    }
+
+    /// Without paths, it counts what cargo has downloaded.
+    #[limit(600)]
+    fn counts_the_registry_by_default() {
+        let directory = tempfile::tempdir().unwrap();
+        write(&directory, "registry/src/index/crate-1.0.0/src/lib.rs", SMALL);
+        let output = Command::new(program()).arg("--json").env("CARGO_HOME", directory.path()).output().unwrap();
+        let census: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(census["parsed"], 1);
+    }
+}
