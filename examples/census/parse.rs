@@ -15,7 +15,7 @@ use syn::{ImplItemFn, Item, TraitItemFn};
 ///
 /// Long beside what starting the process takes, and it bounds how long a batch can honestly take: see `limit` in
 /// `run`.
-pub(crate) const SLICE: Duration = Duration::from_millis(500);
+pub(crate) const SLICE: Duration = Duration::from_millis(100);
 
 /// What is known of a file that could be read.
 #[derive(Debug, Serialize, Deserialize)]

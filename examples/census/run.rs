@@ -55,9 +55,11 @@ pub(crate) async fn census(
 
 /// Shows how far the census is, on a terminal.
 pub(crate) fn bar(sources: &[Source]) -> ProgressBar {
-    let template = "{wide_bar} {msg} files, {decimal_bytes} of {decimal_total_bytes}, {eta} to go";
+    let template =
+        "{wide_bar} {msg} of {prefix} files, {decimal_bytes} of {decimal_total_bytes}, {eta} to go";
     let style = ProgressStyle::with_template(template).expect("the template is well-formed");
-    ProgressBar::new(sources.iter().map(|source| source.bytes).sum()).with_style(style).with_message("0")
+    let bar = ProgressBar::new(sources.iter().map(|source| source.bytes).sum());
+    bar.with_style(style).with_prefix(sources.len().to_string()).with_message("0")
 }
 
 /// Divides the sources into batches, to be taken from the end: the first comes last.
@@ -107,31 +109,35 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// Takes in what came of a batch. Each of its files is counted, or waits again, and never both.
-    fn settle(&mut self, mut batch: Batch, outcome: Outcome) -> Result<(), ProcessError> {
+    fn settle(&mut self, batch: Batch, outcome: Outcome) -> Result<(), ProcessError> {
         match outcome {
-            Ok(reports) => {
-                let unbegun = batch.split_off(reports.len());
-                self.wait(unbegun);
-                for (source, report) in batch.into_iter().zip(reports) {
-                    self.census.add(&source.path, report);
-                    self.done(&source);
-                }
-            }
+            Ok(reports) => self.count(batch, reports),
             Err(error) if !blames_a_file(error.cause()) => return Err(error),
-            Err(error) if batch.len() == 1 => {
-                for source in batch {
-                    self.census.lose(&source.path, error.cause());
-                    self.done(&source);
+            Err(error) => match &*batch {
+                [guilty] => {
+                    self.census.lose(&guilty.path, error.cause());
+                    self.done(guilty);
                 }
-            }
-            // One of them did it, and nothing is known of the others.
-            Err(_) => {
-                let second = batch.split_off(batch.len() / 2);
-                self.wait(second);
-                self.wait(batch);
-            }
+                // One of them did it, and nothing is known of the others.
+                _ => self.halve(batch),
+            },
         }
         Ok(())
+    }
+
+    /// Counts the files that there are reports for; the others wait for another process.
+    fn count(&mut self, mut batch: Batch, reports: Vec<Result<FileReport, Failure>>) {
+        self.wait(batch.split_off(reports.len()));
+        for (source, report) in batch.iter().zip(reports) {
+            self.census.add(&source.path, report);
+            self.done(source);
+        }
+    }
+
+    fn halve(&mut self, mut batch: Batch) {
+        let second = batch.split_off(batch.len() / 2);
+        self.wait(second);
+        self.wait(batch);
     }
 
     fn wait(&mut self, batch: Batch) {

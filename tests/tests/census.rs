@@ -3,13 +3,13 @@
 //! The numbers that the program gives are compared whole, so that a file that counts twice, or never, shows.
 #![expect(clippy::unwrap_used, reason = "what helps a test may fail as the test itself")]
 
-use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
+use procession_tests::example;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -25,36 +25,8 @@ fn last() {}";
 /// How many [`SMALL`] files stand beside what is to be lost: more than go into one batch.
 const NEIGHBOURS: u64 = 100;
 
-/// The example, where cargo has put it: beside the directory of this test's own binary.
-///
-/// `cargo test` in the workspace builds it before any test runs; `cargo test -p` does not.
-fn program() -> PathBuf {
-    let test = env::current_exe().unwrap();
-    let target = test.parent().and_then(Path::parent).unwrap();
-    let program = target.join("examples/census");
-    if !program.exists() {
-        build(target);
-        assert!(program.exists(), "cargo has not built {}", program.display());
-    }
-    program
-}
-
-fn build(target: &Path) {
-    let profile = match target.file_name().and_then(OsStr::to_str).unwrap() {
-        "debug" => "dev",
-        profile => profile,
-    };
-    let cargo = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "procession-examples", "--example", "census"])
-        .args(["--profile", profile, "--target-dir"])
-        .arg(target.parent().unwrap())
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status();
-    assert!(cargo.unwrap().success());
-}
-
 fn run(directory: &Path, options: &[&str]) -> Output {
-    Command::new(program()).args(options).arg(directory).output().unwrap()
+    Command::new(example("census")).args(options).arg(directory).output().unwrap()
 }
 
 /// Runs a census that is to succeed, and gives what it says, without all that depends on time: the number of
@@ -274,11 +246,11 @@ procession_tests::isolated! {
             String::from_utf8(output.stderr).unwrap()
         };
 
-        let empty = complaint(Command::new(program()).arg(directory.path()));
+        let empty = complaint(Command::new(example("census")).arg(directory.path()));
         assert_eq!(empty, format!("error: there are no Rust sources (*.rs) in {}\n", directory.path().display()));
-        let missing = complaint(Command::new(program()).arg(&home));
+        let missing = complaint(Command::new(example("census")).arg(&home));
         assert!(missing.contains(home.to_str().unwrap()) && missing.contains("No such file"), "{missing}");
-        let unused = complaint(Command::new(program()).env("CARGO_HOME", &home));
+        let unused = complaint(Command::new(example("census")).env("CARGO_HOME", &home));
         let registry = home.join("registry/src");
         let expected = format!("error: cargo has no sources in {}: name a path to count\n", registry.display());
         assert_eq!(unused, expected);
@@ -289,7 +261,7 @@ procession_tests::isolated! {
     fn counts_the_registry_by_default() {
         let directory = tempfile::tempdir().unwrap();
         write(&directory, "registry/src/index/crate-1.0.0/src/lib.rs", SMALL);
-        let output = Command::new(program()).arg("--json").env("CARGO_HOME", directory.path()).output().unwrap();
+        let output = Command::new(example("census")).arg("--json").env("CARGO_HOME", directory.path()).output().unwrap();
         let census: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(census["parsed"], 1);
     }
