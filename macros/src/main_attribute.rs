@@ -20,15 +20,16 @@ use crate::options::Options;
 ///     ::procession::__private::block_on_main(__main())
 /// }
 /// ```
-/// and a plain `fn main` the same with `__main()` as its last line.
+/// and a plain `fn main` the same with `run_main(__main)` as its last line.
 pub(crate) fn main(item: &Item, options: &Options) -> TokenStream {
     let Item { attributes, visibility, signature, body } = item;
     let krate = &options.krate;
     let (asyncness, name, output) = (&signature.asyncness, &signature.ident, &signature.output);
     let here = Span::mixed_site();
-    let run = quote_spanned!(here=> __main());
-    let run =
-        if asyncness.is_some() { quote_spanned!(here=> #krate::__private::block_on_main(#run)) } else { run };
+    let run = match asyncness {
+        Some(_) => quote_spanned!(here=> #krate::__private::block_on_main(__main())),
+        None => quote_spanned!(here=> #krate::__private::run_main(__main)),
+    };
     quote_spanned! {here=>
         #(#attributes)*
         #visibility fn #name() #output {

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
+use crate::block_on::block_on;
 use crate::current::{Born, be};
 use crate::entry::{Body, Entry, Ready, Running};
+use crate::family::join_children;
 use crate::image::Image;
 use crate::link::{self, Bootstrap, Report};
 use crate::wire::frame::{Kind, MAX_REPORT};
@@ -53,7 +55,18 @@ pub fn init() {
 /// If the system has no threads or descriptors left for a runtime.
 pub fn block_on_main<F: Future>(main: F) -> F::Output {
     let runtime = Builder::new_multi_thread().enable_all().build();
-    runtime.expect("the system can make a tokio runtime for `main`").block_on(main)
+    runtime.expect("the system can make a tokio runtime for `main`").block_on(async {
+        let output = main.await;
+        join_children().await;
+        output
+    })
+}
+
+/// Runs the function that `#[procession::main]` makes of a plain `fn main`.
+pub fn run_main<T>(main: impl FnOnce() -> T) -> T {
+    let output = main();
+    block_on(join_children());
+    output
 }
 
 /// Becomes the child that the parent wants, and ends. `finish_start` runs what the start of the program still
@@ -123,6 +136,7 @@ fn settle(bootstrap: Bootstrap) -> Result<&'static Entry, String> {
         entry.place.to_string() == bootstrap.place && (entry.signature)() == bootstrap.signature
     });
     let entry = entry.ok_or_else(|| format!("there is no {} in the child", bootstrap.place))?;
+    bootstrap.settings.apply()?;
     let Bootstrap { name, parent_name, parent_pid, depth, .. } = bootstrap;
     // A thread's name has 15 bytes; `ps` and debuggers show it.
     let _ = rustix::thread::set_name(&thread_name(&name));

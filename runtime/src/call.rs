@@ -1,20 +1,24 @@
 //! A call: what to run in a process of its own, and how.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::future::Future;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
+use tokio_util::sync::DropGuard;
 
+use crate::block_on::block_on;
 use crate::entry::{Body, Entry};
 use crate::error::{Cause, ProcessError};
 use crate::plan::{Plan, StartMethod};
-use crate::process::{Ordered, Read, Spawn, order};
+use crate::process::{Ordered, Read, Spawn, Value, order};
+use crate::stdio::Stdio;
+use crate::surroundings::{Resource, Surroundings};
 use crate::wire::{Encoder, Limits, Message, decode};
 
 /// What to run in a process of its own, and how: what a `#[process]` function returns.
@@ -51,7 +55,7 @@ pub struct Call<T> {
 
 enum Awaited<T> {
     NotYet,
-    Running(Box<Ordered<T>>),
+    Running { value: Value<T>, _cancels_when_dropped: DropGuard },
     Done,
 }
 
@@ -67,6 +71,9 @@ impl<T> Call<T> {
             timeout: None,
             limits: Limits::DEFAULT,
             start_method: StartMethod::default(),
+            surroundings: Surroundings::default(),
+            daemon: false,
+            kill_on_drop: false,
         };
         Self { plan, read: decode::<T>, awaited: Awaited::NotYet }
     }
@@ -107,6 +114,86 @@ impl<T> Call<T> {
         self
     }
 
+    /// Sets a variable in the child's environment, which else is the parent's.
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.plan.surroundings.environment.set(key.as_ref().to_owned(), value.as_ref().to_owned());
+        self
+    }
+
+    /// Sets several variables.
+    pub fn envs<K: AsRef<OsStr>, V: AsRef<OsStr>>(self, variables: impl IntoIterator<Item = (K, V)>) -> Self {
+        variables.into_iter().fold(self, |call, (key, value)| call.env(key, value))
+    }
+
+    /// Takes a variable out of the child's environment.
+    pub fn env_remove(mut self, key: impl AsRef<OsStr>) -> Self {
+        self.plan.surroundings.environment.remove(key.as_ref().to_owned());
+        self
+    }
+
+    /// Empties the child's environment; what is set after this stands.
+    pub fn env_clear(mut self) -> Self {
+        self.plan.surroundings.environment.clear();
+        self
+    }
+
+    /// Sets the child's working directory, which else is the parent's.
+    pub fn current_dir(mut self, directory: impl AsRef<Path>) -> Self {
+        self.plan.surroundings.settings.directory = Some(directory.as_ref().into());
+        self
+    }
+
+    /// Sets where the child's standard input comes from; it is empty if nothing is said.
+    pub fn stdin(mut self, stdio: impl Into<Stdio>) -> Self {
+        self.plan.surroundings.stdin = stdio.into();
+        self
+    }
+
+    /// Sets where the child's standard output goes; to the parent's if nothing is said.
+    pub fn stdout(mut self, stdio: impl Into<Stdio>) -> Self {
+        self.plan.surroundings.stdout = stdio.into();
+        self
+    }
+
+    /// Sets where the child's standard errors go; to the parent's if nothing is said.
+    pub fn stderr(mut self, stdio: impl Into<Stdio>) -> Self {
+        self.plan.surroundings.stderr = stdio.into();
+        self
+    }
+
+    /// Sets the permissions that files of the child's do not get, such as `0o077`. See `umask(2)`.
+    pub fn umask(mut self, mask: u32) -> Self {
+        self.plan.surroundings.settings.umask = Some(mask);
+        self
+    }
+
+    /// Limits a resource of the child's, softly and hard; `u64::MAX` is no limit. See `setrlimit(2)`.
+    ///
+    /// It holds from before the arguments are decoded.
+    pub fn rlimit(mut self, resource: Resource, soft: u64, hard: u64) -> Self {
+        self.plan.surroundings.settings.limits.insert(resource, (soft, hard));
+        self
+    }
+
+    /// Makes the child nicer than its parent, by up to 39: others get more of the processors. See `nice(2)`.
+    pub fn nice(mut self, increment: i32) -> Self {
+        self.plan.surroundings.settings.nice = increment;
+        self
+    }
+
+    /// Whether the process is one that [`join_children`](crate::join_children) does not wait for, but ends. Python's
+    /// `daemon`.
+    pub fn daemon(mut self, daemon: bool) -> Self {
+        self.plan.daemon = daemon;
+        self
+    }
+
+    /// Whether dropping the [`Process`](crate::Process) kills the process, instead of letting it go on.
+    pub fn kill_on_drop(mut self, kill: bool) -> Self {
+        self.plan.kill_on_drop = kill;
+        self
+    }
+
     /// Starts the process and gives a handle to it.
     pub fn spawn(self) -> Spawn<T> {
         Spawn::new(self.plan, self.read)
@@ -141,12 +228,13 @@ impl<T> Future for Call<T> {
         if let Awaited::NotYet = call.awaited {
             // A call that cannot be ordered is done with.
             call.awaited = Awaited::Done;
-            call.awaited = Awaited::Running(Box::new(order(call.plan.clone(), call.read)?));
+            let Ordered { value, guard, .. } = order(call.plan.clone(), call.read)?;
+            call.awaited = Awaited::Running { value, _cancels_when_dropped: guard };
         }
-        let Awaited::Running(ordered) = &mut call.awaited else {
+        let Awaited::Running { value, .. } = &mut call.awaited else {
             return Poll::Ready(Err(ProcessError::new(call.plan.display_name(), None, Cause::Taken)));
         };
-        let ended = std::task::ready!(ordered.value.poll(context));
+        let ended = std::task::ready!(value.poll(context));
         call.awaited = Awaited::Done;
         Poll::Ready(ended)
     }
@@ -156,7 +244,7 @@ impl<T> fmt::Debug for Call<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.awaited {
             Awaited::NotYet => "not started",
-            Awaited::Running(_) => "running",
+            Awaited::Running { .. } => "running",
             Awaited::Done => "done",
         };
         write!(f, "Call({:?}, {state})", self.plan.display_name())
@@ -209,27 +297,6 @@ async fn encoded_here(body: Body, plan: &Plan) -> Result<Vec<u8>, Cause> {
                     Err(_the_runtime_ends) => Err(Cause::Cancelled),
                 },
             }
-        }
-    }
-}
-
-/// Polls a future on this thread, which sleeps in between.
-fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(Thread);
-
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut context = Context::from_waker(&waker);
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! A child, as its parent sees it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{
@@ -15,23 +16,36 @@ use crate::status::ExitStatus;
 /// How a child ended, or why that is not known.
 pub(crate) type Ended = Result<ExitStatus, Cause>;
 
-/// Where the end of a child is told.
-pub(crate) type Announcement = watch::Sender<Option<Ended>>;
+/// What is told of a child that was born.
+#[derive(Debug, Clone)]
+pub(crate) enum Progress {
+    Living,
+    /// SIGKILL was sent, and it is still there.
+    Unkillable,
+    Ended(Ended),
+}
+
+/// Where the progress of a child is told.
+pub(crate) type Announcement = watch::Sender<Progress>;
 
 /// What the handles of a child share with the task that watches over it.
 #[derive(Debug)]
 pub(crate) struct Child {
     pub(crate) name: String,
+    pub(crate) daemon: bool,
     pid: Pid,
     pidfd: Arc<OwnedFd>,
-    ended: watch::Receiver<Option<Ended>>,
+    progress: watch::Receiver<Progress>,
+    /// How much time it was given to stop, once it was asked to.
+    pub(crate) asked_to_stop: watch::Sender<Option<Duration>>,
 }
 
 impl Child {
     /// The other half tells everybody who waits how it ended.
-    pub(crate) fn new(name: String, pid: Pid, pidfd: Arc<OwnedFd>) -> (Self, Announcement) {
-        let (announcement, ended) = watch::channel(None);
-        (Self { name, pid, pidfd, ended }, announcement)
+    pub(crate) fn new(name: String, daemon: bool, pid: Pid, pidfd: Arc<OwnedFd>) -> (Self, Announcement) {
+        let (announcement, progress) = watch::channel(Progress::Living);
+        let asked_to_stop = watch::Sender::new(None);
+        (Self { name, daemon, pid, pidfd, progress, asked_to_stop }, announcement)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -54,17 +68,35 @@ impl Child {
         drop(self.signal(Signal::KILL));
     }
 
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
     /// How it ended, if it has.
     pub(crate) fn ended(&self) -> Option<Ended> {
-        self.ended.borrow().clone()
+        match &*self.progress.borrow() {
+            Progress::Ended(ended) => Some(ended.clone()),
+            _ => None,
+        }
     }
 
     /// Waits until it has ended.
     pub(crate) async fn wait(&self) -> Ended {
-        let mut ended = self.ended.clone();
-        match ended.wait_for(Option::is_some).await.map(|ended| ended.clone()) {
-            Ok(Some(ended)) => ended,
-            _ => Err(Cause::StatusLost { reason: "nobody watches over it".into() }),
+        self.wait_for(|progress| matches!(progress, Progress::Ended(_))).await
+    }
+
+    /// Asks it to stop, and waits until it has ended, or will not.
+    pub(crate) async fn stop(&self, grace: Duration) -> Ended {
+        self.asked_to_stop.send_replace(Some(grace));
+        self.wait_for(|progress| !matches!(progress, Progress::Living)).await
+    }
+
+    async fn wait_for(&self, enough: impl FnMut(&Progress) -> bool) -> Ended {
+        let mut progress = self.progress.clone();
+        match progress.wait_for(enough).await.map(|progress| progress.clone()) {
+            Ok(Progress::Ended(ended)) => ended,
+            Ok(_) => Err(Cause::Unkillable),
+            Err(_gone) => Err(Cause::StatusLost { reason: "nobody watches over it".into() }),
         }
     }
 

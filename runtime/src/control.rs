@@ -7,14 +7,16 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::signal::SigSet;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::runtime::{Builder, Handle};
+use tokio::task::JoinSet;
 
 use crate::error::{Cause, Stage};
+use crate::sys;
 
 /// The control thread of a process.
 #[derive(Debug)]
@@ -70,6 +72,17 @@ impl Control {
     /// Runs a task on the control thread.
     pub(crate) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
         drop(self.runtime.spawn(task));
+    }
+
+    /// Waits on the control thread until a descriptor is readable.
+    pub(crate) async fn readable(&self, fd: OwnedFd) -> io::Result<()> {
+        let watch = async move { sys::watch(Arc::new(fd))?.readable().await.map(drop) };
+        let mut task = JoinSet::new();
+        task.spawn_on(watch, &self.runtime);
+        // The set ends its task when nobody waits any more.
+        task.join_next()
+            .await
+            .map_or(Ok(()), |joined| joined.unwrap_or_else(|error| Err(io::Error::other(error))))
     }
 
     /// A read end of the lifeline for one child. Each has an open file description of its own, because that is

@@ -2,6 +2,12 @@
 
 use std::sync::OnceLock;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
+
+use crate::control::Control;
+use crate::stopping::{Stopping, is_stopping};
+
 /// Who a child was made to be; unset in a process that nobody of ours has started.
 static BORN: OnceLock<Born> = OnceLock::new();
 
@@ -64,6 +70,20 @@ impl Current {
         std::process::id()
     }
 
+    /// Waits until this process is asked to stop, by [`Process::stop`](crate::Process::stop). A function that can
+    /// come to an early end awaits this beside its work; one that does not is ended by signals when its time is over.
+    ///
+    /// In a process that nobody of ours has started it never comes.
+    pub fn stopping(&self) -> Stopping {
+        Stopping::new()
+    }
+
+    /// Whether this process has been asked to stop: for code that computes, and looks up now and then.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        is_stopping()
+    }
+
     /// Whether it was started by Procession, to run a process function.
     #[must_use]
     pub const fn is_child(&self) -> bool {
@@ -109,6 +129,30 @@ impl Parent {
     #[must_use]
     pub const fn pid(&self) -> u32 {
         self.born.parent_pid
+    }
+
+    /// Waits until the parent is gone.
+    ///
+    /// A child is killed with its parent, so that most never see this: only one that has left its process group, by
+    /// `setsid(2)` for example, outlives its parent.
+    ///
+    /// # Errors
+    /// If the system has no descriptors left to watch the parent.
+    ///
+    /// # Cancel safety
+    /// Safe: asking again gives the same answer.
+    pub async fn died(&self) -> std::io::Result<()> {
+        let parent = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        let Some(parent) = parent.filter(|parent| getppid() == Some(*parent)) else { return Ok(()) };
+        let pidfd = match pidfd_open(parent, PidfdFlags::empty()) {
+            Err(Errno::SRCH) => return Ok(()),
+            other => other?,
+        };
+        // It may have died, and its number been given away, before the descriptor was made.
+        if getppid() != Some(parent) {
+            return Ok(());
+        }
+        Control::get().map_err(std::io::Error::other)?.readable(pidfd).await
     }
 }
 

@@ -34,6 +34,7 @@ struct Inner {
     name: String,
     pid: Option<u32>,
     cause: Cause,
+    stderr: Vec<String>,
 }
 
 /// What became of a process that gave no value.
@@ -110,6 +111,9 @@ pub enum Cause {
     /// Other code of this program has waited for the process, and taken its exit status.
     #[error("was reaped by other code, so that how it ended is unknown")]
     Reaped,
+    /// SIGKILL was sent, and the process is still there: the kernel holds it, for example in a device driver.
+    #[error("could not be killed")]
+    Unkillable,
     /// How the process ended could not be learned.
     #[error("ended in an unknown way: {reason}")]
     StatusLost {
@@ -187,7 +191,19 @@ impl From<EncodeError> for Cause {
 
 impl ProcessError {
     pub(crate) fn new(name: impl Into<String>, pid: Option<u32>, cause: Cause) -> Self {
-        Self(Box::new(Inner { name: name.into(), pid, cause }))
+        Self(Box::new(Inner { name: name.into(), pid, cause, stderr: Vec::new() }))
+    }
+
+    pub(crate) fn with_stderr(mut self, lines: Vec<String>) -> Self {
+        self.0.stderr = lines;
+        self
+    }
+
+    /// The last lines that the process wrote to its standard errors, if they were
+    /// [traced](crate::Stdio::traced).
+    #[must_use]
+    pub fn stderr(&self) -> &[String] {
+        &self.0.stderr
     }
 
     /// The name of the process.
@@ -241,7 +257,7 @@ impl ProcessError {
 
 impl fmt::Display for ProcessError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { name, pid, cause } = &*self.0;
+        let Inner { name, pid, cause, .. } = &*self.0;
         match pid {
             Some(pid) => write!(f, "process `{name}` (pid {pid}) {cause}"),
             None => write!(f, "process `{name}` {cause}"),
@@ -257,10 +273,13 @@ impl fmt::Debug for ProcessError {
         if let Some(source) = self.0.cause.source() {
             write!(f, "\n  caused by: {source}")?;
         }
-        match &self.0.cause {
-            Cause::Panicked { backtrace: Some(backtrace), .. } => write!(f, "\nits backtrace:\n{backtrace}"),
-            _ => Ok(()),
+        if let Cause::Panicked { backtrace: Some(backtrace), .. } = &self.0.cause {
+            write!(f, "\nits backtrace:\n{backtrace}")?;
         }
+        if !self.0.stderr.is_empty() {
+            write!(f, "\nits last words:\n{}", self.0.stderr.join("\n"))?;
+        }
+        Ok(())
     }
 }
 

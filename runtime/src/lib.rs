@@ -7,6 +7,7 @@ compile_error!(
      Build this crate only where `cfg(target_os = \"linux\")` holds."
 );
 
+mod block_on;
 mod boot;
 mod call;
 mod child;
@@ -14,15 +15,22 @@ mod control;
 mod current;
 mod entry;
 mod error;
+mod exit;
 mod failure;
+mod family;
 mod image;
 mod life;
 mod link;
+mod output;
 mod panic;
 mod plan;
 mod process;
+mod set;
 mod start;
 mod status;
+mod stdio;
+mod stopping;
+mod surroundings;
 mod sys;
 mod wire;
 
@@ -30,17 +38,23 @@ pub use boot::init;
 pub use call::{Call, Local};
 pub use current::{Current, Parent, current, parent};
 pub use error::{Cause, ProcessError, Stage};
+pub use exit::on_exit;
 pub use failure::Failure;
+pub use family::{ChildInfo, children, join_children};
 pub use plan::StartMethod;
-pub use process::{Join, Process, Spawn};
+pub use process::{Join, Process, Signaler, Spawn};
 pub use procession_macros::{main, process};
+pub use set::ProcessSet;
 pub use status::ExitStatus;
+pub use stdio::{ChildInput, ChildOutput, Stdio};
+pub use stopping::Stopping;
+pub use surroundings::Resource;
 pub use wire::{DecodeError, EncodeError, Limits, Message};
 
 /// What the macros' output is made of. Not part of the public interface: it changes without notice.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::boot::block_on_main;
+    pub use crate::boot::{block_on_main, run_main};
     pub use crate::call::Call;
     pub use crate::entry::{
         AsyncFunction, Function, Place, PlainFunction, argument, async_call, plain_call, result,

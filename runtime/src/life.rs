@@ -16,28 +16,44 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
-use tokio::io::AsyncWriteExt;
+use rustix::process::Signal;
 use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::codec::{Decoder, FramedRead};
 use tokio_util::sync::CancellationToken;
 
-use crate::child::{Child, Ended};
+use crate::child::{Announcement, Child, Ended, Progress};
 use crate::error::{Cause, Stage};
+use crate::family::Membership;
 use crate::link::Report;
+use crate::output::Tracer;
 use crate::plan::Plan;
 use crate::start::{Greeting, Newborn, start};
 use crate::status::ExitStatus;
-use crate::wire::frame::{Frame, FrameError, Frames, Kind};
+use crate::stdio::Stdio;
+use crate::wire::frame::{Frame, FrameError, Frames, Kind, header};
 use crate::wire::{Limits, decode};
 
 /// How long a child may take from its start until it is taken over, constructors included.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long a child that was asked to stop is left alone after SIGTERM, and again after SIGKILL.
+const STEP: Duration = Duration::from_millis(500);
+
 /// How long a child may take to end when its function has: more than it gives itself.
 const LEAVE_LIMIT: Duration = Duration::from_secs(10);
+
+/// A child that was born, and the parent's ends of its standard streams.
+#[derive(Debug)]
+pub(crate) struct Birth {
+    pub(crate) child: Arc<Child>,
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
+}
 
 /// What came of an order: a value, still encoded, or why there is none.
 #[derive(Debug)]
@@ -45,12 +61,18 @@ pub(crate) struct Ending {
     /// Of the process, if there was one.
     pub(crate) pid: Option<u32>,
     pub(crate) result: Result<Bytes, Cause>,
+    /// The last lines of its errors, if they were traced.
+    pub(crate) stderr: Vec<String>,
 }
 
 impl Ending {
     /// That of an order which nobody has seen through.
     pub(crate) fn unknown() -> Self {
-        Self { pid: None, result: Err(Cause::StatusLost { reason: "nobody watches over it".into() }) }
+        Self::without_process(Cause::StatusLost { reason: "nobody watches over it".into() })
+    }
+
+    const fn without_process(cause: Cause) -> Self {
+        Self { pid: None, result: Err(cause), stderr: Vec::new() }
     }
 }
 
@@ -61,7 +83,7 @@ pub(crate) struct Order {
     /// Cancelled by whoever gives up waiting.
     pub(crate) cancelled: CancellationToken,
     /// Hears of the child when there is one.
-    pub(crate) born: oneshot::Sender<Arc<Child>>,
+    pub(crate) born: oneshot::Sender<Birth>,
     /// Hears how it ended.
     pub(crate) ended: oneshot::Sender<Ending>,
 }
@@ -71,27 +93,57 @@ pub(crate) async fn live(order: Order) {
     let Order { plan, name, cancelled, born, ended } = order;
     let started = if cancelled.is_cancelled() { Err(Cause::Cancelled) } else { start(&plan, &name) };
     let ending = match started {
-        Err(cause) => Ending { pid: None, result: Err(cause) },
-        Ok(newborn) => {
-            // Whoever awaits the value alone does not listen here.
-            drop(born.send(Arc::clone(&newborn.child)));
-            see_through(newborn, &plan, &cancelled).await
-        }
+        Err(cause) => Ending::without_process(cause),
+        Ok(newborn) => see_through(newborn, &plan, &cancelled, born).await,
     };
     // Whoever has given up waiting does not listen.
     drop(ended.send(ending));
 }
 
 /// Lives a child's life to its end, reaps it, and decides what became of it.
-async fn see_through(newborn: Newborn, plan: &Plan, cancelled: &CancellationToken) -> Ending {
-    let Newborn { child, announcement, link, exit, greeting } = newborn;
-    let told = Life::new(&child, plan).run(link, exit, greeting, cancelled).await;
+async fn see_through(
+    newborn: Newborn,
+    plan: &Plan,
+    cancelled: &CancellationToken,
+    born: oneshot::Sender<Birth>,
+) -> Ending {
+    let Newborn { child, announcement, link, exit, greeting, streams: [stdin, stdout, stderr] } = newborn;
+    let membership = Membership::of(&child);
+    let (stdout, told_stdout) = trace(stdout, &plan.surroundings.stdout, "stdout", &child);
+    let (stderr, told_stderr) = trace(stderr, &plan.surroundings.stderr, "stderr", &child);
+    // Whoever awaits the value alone does not listen here.
+    drop(born.send(Birth { child: Arc::clone(&child), stdin, stdout, stderr }));
+
+    let life = Life::new(&child, &announcement, plan);
+    let told = life.run(link, exit, greeting, cancelled).await;
     let ended = child.reap();
+    if let Some(stdout) = told_stdout {
+        drop(stdout.finish().await);
+    }
+    let stderr = match told_stderr {
+        Some(stderr) => stderr.finish().await,
+        None => Vec::new(),
+    };
     let pid = Some(child.pid());
     // Whoever hears of the end finds that nothing is open any more but what the handles hold.
+    drop(membership);
     drop(child);
-    announcement.send_replace(Some(ended.clone()));
-    Ending { pid, result: decide(told, ended) }
+    announcement.send_replace(Progress::Ended(ended.clone()));
+    Ending { pid, result: decide(told, ended), stderr }
+}
+
+/// Traces a stream, if it is to be traced; else it is for the holder of the process.
+fn trace(
+    ours: Option<OwnedFd>,
+    stdio: &Stdio,
+    stream: &'static str,
+    child: &Child,
+) -> (Option<OwnedFd>, Option<Tracer>) {
+    match ours {
+        // Without a watch on the pipe there is nobody to read it: the child finds that out when it writes.
+        Some(pipe) if stdio.is_traced() => (None, Tracer::start(pipe, stream, child).ok()),
+        other => (other, None),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,12 +156,23 @@ enum Phase {
 
 struct Life<'a> {
     child: &'a Child,
+    announcement: &'a Announcement,
     timeout: Option<Duration>,
     max_message: u64,
     phase: Phase,
     /// When the phase has lasted too long.
     deadline: Option<Instant>,
+    /// What is done next to a child that was asked to stop, and when.
+    ladder: Option<(Rung, Instant)>,
     told: Told,
+}
+
+/// The steps by which a child is made to stop, from words to force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rung {
+    Terminate,
+    Kill,
+    GiveUp,
 }
 
 /// All that is known of a child's end but its exit status.
@@ -124,13 +187,15 @@ struct Told {
 }
 
 impl<'a> Life<'a> {
-    fn new(child: &'a Child, plan: &Plan) -> Self {
+    fn new(child: &'a Child, announcement: &'a Announcement, plan: &Plan) -> Self {
         Self {
             child,
+            announcement,
             timeout: plan.timeout,
             max_message: plan.limits.max_message,
             phase: Phase::Greeting,
             deadline: Some(Instant::now() + START_LIMIT),
+            ladder: None,
             told: Told::default(),
         }
     }
@@ -146,8 +211,9 @@ impl<'a> Life<'a> {
         let unread = {
             let (reader, mut writer) = link.split();
             let mut frames = FramedRead::new(reader, Frames { max_message: self.max_message });
-            let mut greeted = pin!(greet(&mut writer, greeting));
-            let (mut listening, mut greeting) = (true, true);
+            let mut asked = self.child.asked_to_stop.subscribe();
+            let mut talk = pin!(talk(&mut writer, greeting, asked.clone()));
+            let (mut listening, mut talking) = (true, true);
             loop {
                 tokio::select! {
                     // What the child says counts before what became of it.
@@ -157,8 +223,10 @@ impl<'a> Life<'a> {
                     }
                     _ = exit.readable() => break,
                     () = cancelled.cancelled(), if self.told.killed_for.is_none() => self.kill(Cause::Cancelled),
-                    () = &mut greeted, if greeting => greeting = false,
+                    () = &mut talk, if talking => talking = false,
+                    Ok(()) = asked.changed() => self.begin_to_stop(*asked.borrow_and_update()),
                     () = until(self.deadline) => self.late(),
+                    () = until(self.ladder.map(|(_, at)| at)) => self.climb(),
                 }
             }
             listening.then(|| std::mem::take(frames.read_buffer_mut()))
@@ -224,6 +292,33 @@ impl<'a> Life<'a> {
         self.kill(cause);
     }
 
+    /// Steps onto the ladder. Whoever asks again sets the time anew, unless force has begun.
+    fn begin_to_stop(&mut self, grace: Option<Duration>) {
+        let (Some(grace), None | Some((Rung::Terminate, _))) = (grace, self.ladder) else { return };
+        let at = Instant::now().checked_add(grace);
+        self.ladder = at.map(|at| (Rung::Terminate, at));
+    }
+
+    fn climb(&mut self) {
+        let Some((rung, _)) = self.ladder else { return };
+        let next = match rung {
+            Rung::Terminate => {
+                // An error means that it is another user's now, whom only its own code can end.
+                drop(self.child.signal(Signal::TERM));
+                Some(Rung::Kill)
+            }
+            Rung::Kill => {
+                self.child.kill_group();
+                Some(Rung::GiveUp)
+            }
+            Rung::GiveUp => {
+                self.announcement.send_replace(Progress::Unkillable);
+                None
+            }
+        };
+        self.ladder = next.map(|next| (next, Instant::now() + STEP));
+    }
+
     fn kill(&mut self, cause: Cause) {
         self.deadline = None;
         self.told.killed_for.get_or_insert(cause);
@@ -261,11 +356,18 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-/// Tells the child what to run. An error means that it is ending; its exit status says how.
-async fn greet(link: &mut (impl tokio::io::AsyncWrite + Unpin), greeting: Greeting) {
+/// Tells the child what to run, and, when it is asked to, to stop. An error means that it is ending; its exit status
+/// says how.
+async fn talk(
+    link: &mut (impl AsyncWrite + Unpin),
+    greeting: Greeting,
+    mut asked_to_stop: watch::Receiver<Option<Duration>>,
+) {
     let Greeting { head, arguments } = greeting;
-    if link.write_all(&head).await.is_ok() {
-        drop(link.write_all(&arguments).await);
+    let greeted = link.write_all(&head).await.is_ok() && link.write_all(&arguments).await.is_ok();
+    drop((head, arguments));
+    if greeted && asked_to_stop.wait_for(Option::is_some).await.is_ok() {
+        drop(link.write_all(&header(Kind::Stop, 0)).await);
     }
 }
 
@@ -325,15 +427,17 @@ mod tests {
         let process = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let pid = Pid::from_raw(process.id().cast_signed()).unwrap();
         let pidfd = Arc::new(pidfd_open(pid, PidfdFlags::empty()).unwrap());
-        let (child, _announcement) = Child::new("stranger".into(), pid, Arc::clone(&pidfd));
+        let (child, announcement) = Child::new("stranger".into(), false, pid, Arc::clone(&pidfd));
         let (link, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(bytes).await.unwrap();
         let life = Life {
             child: &child,
+            announcement: &announcement,
             timeout: None,
             max_message: 1000,
             phase: Phase::Greeting,
             deadline: Instant::now().checked_add(start_limit),
+            ladder: None,
             told: Told::default(),
         };
         let greeting = Greeting { head: Bytes::from_static(b"hello"), arguments: Bytes::new() };

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Cause, Stage};
 use crate::image::Identity;
+use crate::surroundings::Settings;
 use crate::sys;
 use crate::wire::frame::{FrameError, Kind, header, read_frame};
 use crate::wire::{DecodeError, EncodeError, Limits};
@@ -32,6 +33,7 @@ pub(crate) struct Bootstrap {
     pub(crate) parent_pid: u32,
     pub(crate) depth: u32,
     pub(crate) limits: Limits,
+    pub(crate) settings: Settings,
 }
 
 /// Why a child has no result to give.
@@ -101,6 +103,11 @@ pub(crate) fn open(stream: UnixStream) {
     LINK_FD.store(stream.as_raw_fd(), Ordering::Release);
     // A process is taken over once, so that this is the first and only time.
     LINK.get_or_init(|| Mutex::new(stream));
+}
+
+/// A second handle to the link, to listen to what the parent says later; `None` in a process that has no parent.
+pub(crate) fn listener() -> Option<UnixStream> {
+    LINK.get()?.lock().unwrap_or_else(PoisonError::into_inner).try_clone().ok()
 }
 
 /// Sends a frame. An error means that the parent is gone, which ends this process by other ways.

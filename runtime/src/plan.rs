@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::entry::Entry;
 use crate::error::Cause;
+use crate::surroundings::Surroundings;
 use crate::wire::{EncodeError, Limits};
 
 /// How a child comes into being.
@@ -28,6 +29,9 @@ pub(crate) struct Plan {
     pub(crate) timeout: Option<Duration>,
     pub(crate) limits: Limits,
     pub(crate) start_method: StartMethod,
+    pub(crate) surroundings: Surroundings,
+    pub(crate) daemon: bool,
+    pub(crate) kill_on_drop: bool,
 }
 
 impl Plan {

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::sync::oneshot;
@@ -14,9 +16,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::child::Child;
 use crate::control::Control;
 use crate::error::{Cause, ProcessError};
-use crate::life::{Ending, Order, live};
+use crate::life::{Birth, Ending, Order, live};
 use crate::plan::Plan;
 use crate::status::ExitStatus;
+use crate::stdio::{ChildInput, ChildOutput};
 use crate::wire::{DecodeError, Limits};
 
 /// Reads a value back. A pointer, so that what holds one needs no bounds on `T`.
@@ -25,7 +28,8 @@ pub(crate) type Read<T> = fn(&[u8], &Limits) -> Result<T, DecodeError>;
 /// A process that was ordered: what comes of it, and the way to call it off.
 pub(crate) struct Ordered<T> {
     pub(crate) value: Value<T>,
-    born: oneshot::Receiver<Arc<Child>>,
+    born: oneshot::Receiver<Birth>,
+    kill_on_drop: bool,
     /// Cancels the process when dropped.
     pub(crate) guard: DropGuard,
 }
@@ -39,8 +43,9 @@ pub(crate) fn order<T>(plan: Plan, read: Read<T>) -> Result<Ordered<T>, ProcessE
     let cancelled = CancellationToken::new();
     let guard = cancelled.clone().drop_guard();
     let value = Value { name: name.clone(), limits: plan.limits, ending: Some(told_ended), read };
+    let kill_on_drop = plan.kill_on_drop;
     control.run(live(Order { plan, name, cancelled, born, ended }));
-    Ok(Ordered { value, born: told_born, guard })
+    Ok(Ordered { value, born: told_born, kill_on_drop, guard })
 }
 
 /// The value of a process, once it has ended. It can be taken once.
@@ -61,10 +66,10 @@ impl<T> Value<T> {
             return Poll::Ready(Err(self.error(None, Cause::Taken)));
         };
         let ending = ready!(Pin::new(ending).poll(context));
-        let Ending { pid, result } = ending.unwrap_or_else(|_gone| Ending::unknown());
+        let Ending { pid, result, stderr } = ending.unwrap_or_else(|_gone| Ending::unknown());
         self.ending = None;
         let value = result.and_then(|bytes| (self.read)(&bytes, &self.limits).map_err(Cause::Decode));
-        Poll::Ready(value.map_err(|cause| self.error(pid, cause)))
+        Poll::Ready(value.map_err(|cause| self.error(pid, cause).with_stderr(stderr)))
     }
 }
 
@@ -100,10 +105,7 @@ impl<T> Future for Spawn<T> {
             match std::mem::replace(&mut self.state, SpawnState::Done) {
                 SpawnState::Planned(plan, read) => self.state = SpawnState::Starting(order(*plan, read)?),
                 SpawnState::Starting(mut ordered) => match Pin::new(&mut ordered.born).poll(context) {
-                    Poll::Ready(Ok(child)) => {
-                        ordered.guard.disarm();
-                        return Poll::Ready(Ok(Process { child, value: ordered.value }));
-                    }
+                    Poll::Ready(Ok(birth)) => return Poll::Ready(Ok(Process::new(birth, ordered))),
                     Poll::Ready(Err(_never_born)) => self.state = SpawnState::Failing(ordered.value),
                     Poll::Pending => {
                         self.state = SpawnState::Starting(ordered);
@@ -159,9 +161,26 @@ impl<T> fmt::Debug for Spawn<T> {
 pub struct Process<T> {
     child: Arc<Child>,
     value: Value<T>,
+    stdin: Option<ChildInput>,
+    stdout: Option<ChildOutput>,
+    stderr: Option<ChildOutput>,
+    kill_on_drop: bool,
 }
 
 impl<T> Process<T> {
+    fn new(birth: Birth, ordered: Ordered<T>) -> Self {
+        let Ordered { value, guard, kill_on_drop, .. } = ordered;
+        guard.disarm();
+        Self {
+            child: birth.child,
+            value,
+            stdin: birth.stdin.map(ChildInput::new),
+            stdout: birth.stdout.map(ChildOutput::new),
+            stderr: birth.stderr.map(ChildOutput::new),
+            kill_on_drop,
+        }
+    }
+
     /// The name of the process.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -185,6 +204,27 @@ impl<T> Process<T> {
     #[must_use]
     pub fn exit_code(&self) -> Option<i32> {
         self.child.ended().and_then(Result::ok).map(ExitStatus::exit_code)
+    }
+
+    /// The child's standard input, if it is [piped](crate::Stdio::piped) and was not taken before.
+    pub fn stdin(&mut self) -> Option<ChildInput> {
+        self.stdin.take()
+    }
+
+    /// The child's standard output, if it is [piped](crate::Stdio::piped) and was not taken before.
+    pub fn stdout(&mut self) -> Option<ChildOutput> {
+        self.stdout.take()
+    }
+
+    /// The child's standard errors, if they are [piped](crate::Stdio::piped) and were not taken before.
+    pub fn stderr(&mut self) -> Option<ChildOutput> {
+        self.stderr.take()
+    }
+
+    /// A handle that can only send signals, for whoever is to end the process while another waits for it.
+    #[must_use]
+    pub fn signaler(&self) -> Signaler {
+        Signaler { child: Arc::clone(&self.child) }
     }
 
     /// Waits for the function's value.
@@ -223,6 +263,22 @@ impl<T> Process<T> {
         self.wait().await
     }
 
+    /// Makes the process stop: asks its function to ([`Current::stopping`](crate::Current::stopping)); when `grace` is
+    /// over, sends SIGTERM; half a second later SIGKILL to it and what it has started in its group. Gives how it ended;
+    /// its value, if it has one, is for [`join`](Self::join).
+    ///
+    /// It returns within `grace` and one second, measured by the system's clock.
+    ///
+    /// # Errors
+    /// [`Cause::Unkillable`] if it is still there after SIGKILL; else as [`wait`](Self::wait).
+    ///
+    /// # Cancel safety
+    /// Once this was polled the process is made to stop, whether or not anybody waits.
+    pub async fn stop(&mut self, grace: Duration) -> Result<ExitStatus, ProcessError> {
+        let ended = self.child.stop(grace).await;
+        ended.map_err(|cause| self.value.error(Some(self.child.pid()), cause))
+    }
+
     /// Sends SIGKILL, and does not wait. A process that has ended is left alone, and that is no error.
     ///
     /// # Errors
@@ -243,6 +299,74 @@ impl<T> Process<T> {
     ///
     /// # Errors
     /// As [`start_kill`](Self::start_kill).
+    pub fn interrupt(&self) -> io::Result<()> {
+        self.child.signal(Signal::INT)
+    }
+}
+
+impl<T> Drop for Process<T> {
+    fn drop(&mut self) {
+        if self.kill_on_drop {
+            // An error means that it now belongs to another user.
+            drop(self.start_kill());
+        }
+    }
+}
+
+/// The pidfd of the process: readable when it has ended. See `pidfd_open(2)`.
+impl<T> AsFd for Process<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.child.pidfd()
+    }
+}
+
+/// A handle that can only send signals to a process, made by [`Process::signaler`].
+///
+/// A signal to a process that has ended is no error, and does nothing: it cannot hit another one.
+#[derive(Debug, Clone)]
+pub struct Signaler {
+    child: Arc<Child>,
+}
+
+impl Signaler {
+    /// The name of the process.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.child.name
+    }
+
+    /// The id of the process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
+    /// Whether the process is there, as [`Process::is_alive`].
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.child.ended().is_none()
+    }
+
+    /// Sends SIGKILL.
+    ///
+    /// # Errors
+    /// Those of `pidfd_send_signal(2)`: the process now belongs to another user.
+    pub fn kill(&self) -> io::Result<()> {
+        self.child.signal(Signal::KILL)
+    }
+
+    /// Sends SIGTERM.
+    ///
+    /// # Errors
+    /// As [`kill`](Self::kill).
+    pub fn terminate(&self) -> io::Result<()> {
+        self.child.signal(Signal::TERM)
+    }
+
+    /// Sends SIGINT.
+    ///
+    /// # Errors
+    /// As [`kill`](Self::kill).
     pub fn interrupt(&self) -> io::Result<()> {
         self.child.signal(Signal::INT)
     }

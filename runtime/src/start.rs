@@ -1,7 +1,7 @@
 //! Starting a child: from a plan to a process that is being told what to run.
 
 use std::ffi::{CString, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ use crate::error::{Cause, Stage};
 use crate::image::Image;
 use crate::link::Bootstrap;
 use crate::plan::{Plan, StartMethod};
+use crate::stdio::Ends;
+use crate::surroundings::Surroundings;
 use crate::sys;
 use crate::wire::frame::{Kind, header};
 
@@ -35,6 +37,29 @@ pub(crate) struct Newborn {
     /// Readable when the child has ended.
     pub(crate) exit: AsyncFd<Arc<OwnedFd>>,
     pub(crate) greeting: Greeting,
+    /// The parent's ends of standard input, output and errors.
+    pub(crate) streams: [Option<OwnedFd>; 3],
+}
+
+/// Both ends of a child's standard input, output and errors.
+struct Streams([Ends; 3]);
+
+impl Streams {
+    fn open(surroundings: &Surroundings) -> std::io::Result<Self> {
+        let Surroundings { stdin, stdout, stderr, .. } = surroundings;
+        Ok(Self([stdin.input()?, stdout.output()?, stderr.output()?]))
+    }
+
+    /// The child's ends at their numbers, and what else it is given.
+    fn descriptors<'a>(&'a self, others: [(BorrowedFd<'a>, RawFd); 2]) -> Vec<(BorrowedFd<'a>, RawFd)> {
+        let streams = self.0.iter().zip(0..);
+        let theirs = streams.filter_map(|(ends, number)| Some((ends.theirs.as_ref()?.as_fd(), number)));
+        theirs.chain(others).collect()
+    }
+
+    fn ours(self) -> [Option<OwnedFd>; 3] {
+        self.0.map(|ends| ends.ours)
+    }
 }
 
 /// What is written to a child first.
@@ -52,14 +77,18 @@ pub(crate) fn start(plan: &Plan, name: &str) -> Result<Newborn, Cause> {
     ours.set_nonblocking(true).map_err(failed("cannot set the link up"))?;
     let link = UnixStream::from_std(ours).map_err(failed("cannot watch the link"))?;
     let lifeline = Control::get()?.lifeline().map_err(failed("cannot open the lifeline"))?;
+    let streams = Streams::open(&plan.surroundings).map_err(failed("cannot open the standard streams"))?;
+    let environment = plan.surroundings.environment.strings().map_err(failed("a bad environment"))?;
+    let descriptors =
+        streams.descriptors([(theirs.as_fd(), sys::LINK_FD), (lifeline.as_fd(), sys::LIFELINE_FD)]);
     let pid = match plan.start_method {
-        StartMethod::Spawn => spawn(theirs.into(), lifeline).map_err(failed("posix_spawn"))?,
+        StartMethod::Spawn => spawn(&environment, &descriptors).map_err(failed("posix_spawn"))?,
     };
     let pidfd = Arc::new(watched(pid)?);
-    let (child, announcement) = Child::new(name.to_owned(), pid, Arc::clone(&pidfd));
+    let (child, announcement) = Child::new(name.to_owned(), plan.daemon, pid, Arc::clone(&pidfd));
     let child = Arc::new(child);
     match sys::watch(pidfd) {
-        Ok(exit) => Ok(Newborn { child, announcement, link, exit, greeting }),
+        Ok(exit) => Ok(Newborn { child, announcement, link, exit, greeting, streams: streams.ours() }),
         Err(error) => {
             give_up(pid);
             Err(failed("cannot watch the child")(error))
@@ -94,6 +123,7 @@ fn greeting(plan: &Plan, name: &str) -> Result<Greeting, Cause> {
         parent_pid: current().pid(),
         depth: depth() + 1,
         limits: plan.limits,
+        settings: plan.surroundings.settings.clone(),
     };
     let body =
         postcard::to_stdvec(&bootstrap).map_err(|error| Cause::start(Stage::Setup, error.to_string()))?;
@@ -108,22 +138,15 @@ fn greeting(plan: &Plan, name: &str) -> Result<Greeting, Cause> {
 }
 
 /// This program again, with the marker as its second argument.
-fn spawn(link: OwnedFd, lifeline: OwnedFd) -> std::io::Result<Pid> {
+fn spawn(environment: &[CString], descriptors: &[(BorrowedFd<'_>, RawFd)]) -> std::io::Result<Pid> {
     let mut arguments = std::env::args_os();
     let program = arguments.next().unwrap_or_else(|| "procession".into());
     let arguments: Vec<CString> = [program.into_vec(), sys::MARKER.to_bytes().to_vec()]
         .into_iter()
         .chain(arguments.map(OsString::into_vec))
-        .map(c_string)
+        .map(|argument| CString::new(argument).map_err(std::io::Error::from))
         .collect::<Result<_, _>>()?;
-    let environment: Vec<CString> = std::env::vars_os()
-        .map(|(key, value)| c_string([key.into_vec(), value.into_vec()].join(&b'=')))
-        .collect::<Result<_, _>>()?;
-    sys::spawn(c"/proc/self/exe", &arguments, &environment, link.as_fd(), lifeline.as_fd())
-}
-
-fn c_string(bytes: Vec<u8>) -> std::io::Result<CString> {
-    CString::new(bytes).map_err(std::io::Error::from)
+    sys::spawn(c"/proc/self/exe", &arguments, environment, descriptors)
 }
 
 /// A pidfd of a child of ours: were it reaped by other code meanwhile, its number could be a stranger's by now.

@@ -102,3 +102,9 @@ pub(crate) fn ignore_broken_pipes() -> io::Result<()> {
     }?;
     Ok(())
 }
+
+/// Has the C library call a function when the process exits by `exit(3)`. Without memory for it, it is not called.
+pub(crate) fn at_exit(function: extern "C" fn()) {
+    // SAFETY: the function may be called at any time from then on, and does not unwind.
+    unsafe { libc::atexit(function) };
+}

@@ -60,12 +60,6 @@ impl Actions {
         check(unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut self.0, from, to) })
     }
 
-    fn open_null(&mut self, fd: RawFd) -> io::Result<()> {
-        let path = c"/dev/null".as_ptr();
-        // SAFETY: the actions are initialised, and the path is copied by the call.
-        check(unsafe { libc::posix_spawn_file_actions_addopen(&raw mut self.0, fd, path, libc::O_RDONLY, 0) })
-    }
-
     /// Closes everything from `fd` on, if the C library can; before the new program's libraries are loaded, so
     /// that nothing of theirs is closed.
     fn close_from(&mut self, fd: RawFd) -> io::Result<()> {
@@ -132,7 +126,7 @@ fn signals(all: bool) -> Box<libc::sigset_t> {
     unsafe { set.assume_init() }
 }
 
-/// Starts `program` with the two descriptors at their places, `/dev/null` for input, the parent's output, and
+/// Starts `program` with these descriptors at these numbers, the parent's standard streams where none is given, and
 /// nothing else open. See `posix_spawn(3)`.
 ///
 /// # Errors
@@ -141,14 +135,16 @@ pub(crate) fn spawn(
     program: &CStr,
     arguments: &[CString],
     environment: &[CString],
-    link: BorrowedFd<'_>,
-    lifeline: BorrowedFd<'_>,
+    descriptors: &[(BorrowedFd<'_>, RawFd)],
 ) -> io::Result<Pid> {
-    let (link, lifeline) = (out_of_the_way(link)?, out_of_the_way(lifeline)?);
+    let copies: Vec<(OwnedFd, RawFd)> = descriptors
+        .iter()
+        .map(|(fd, number)| Ok((out_of_the_way(*fd)?, *number)))
+        .collect::<io::Result<_>>()?;
     let mut actions = Actions::new()?;
-    actions.open_null(0)?;
-    actions.dup2(link.as_raw_fd(), LINK_FD)?;
-    actions.dup2(lifeline.as_raw_fd(), LIFELINE_FD)?;
+    for (copy, number) in &copies {
+        actions.dup2(copy.as_raw_fd(), *number)?;
+    }
     actions.close_from(FIRST_CLOSED)?;
     let mut attributes = Attributes::new()?;
     attributes.fresh_signals_and_group()?;

@@ -24,7 +24,7 @@ pub(crate) const MAX_REPORT: u64 = 1 << 20;
 /// How much a reader's buffer grows ahead of the bytes that have come.
 const READ_AHEAD: usize = 64 << 10;
 
-/// What a frame is for. Parents send the first two, children the rest.
+/// What a frame is for. Parents send the first three, children the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -32,6 +32,8 @@ pub(crate) enum Kind {
     Start = 1,
     /// The encoded arguments.
     Arguments = 2,
+    /// The function should come to its end.
+    Stop = 3,
     /// The child was taken over and has understood what to run.
     Hello = 16,
     /// The arguments are decoded; the function starts now.
@@ -46,9 +48,10 @@ pub(crate) enum Kind {
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        const KINDS: [Kind; 7] = [
+        const KINDS: [Kind; 8] = [
             Kind::Start,
             Kind::Arguments,
+            Kind::Stop,
             Kind::Hello,
             Kind::Started,
             Kind::Returned,
