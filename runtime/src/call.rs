@@ -78,6 +78,11 @@ impl<T> Call<T> {
         Self { plan, read: decode::<T>, awaited: Awaited::NotYet }
     }
 
+    #[cfg(test)]
+    pub(crate) fn into_plan(self) -> Plan {
+        self.plan
+    }
+
     /// Names the process, instead of after its function and a number.
     ///
     /// The name stands in errors, in [`current`](crate::current), and, its first 15 bytes, in `ps`.

@@ -15,7 +15,7 @@ use crate::error::{Cause, Stage};
 use crate::sys::{self, LoadedImage};
 
 /// What tells one program from another: what its linker called it, and which file it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     build_id: Option<Vec<u8>>,
     device: u64,

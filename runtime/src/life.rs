@@ -212,6 +212,8 @@ impl<'a> Life<'a> {
             let (reader, mut writer) = link.split();
             let mut frames = FramedRead::new(reader, Frames { max_message: self.max_message });
             let mut asked = self.child.asked_to_stop.subscribe();
+            // It may have been asked to before this task came here.
+            asked.mark_changed();
             let mut talk = pin!(talk(&mut writer, greeting, asked.clone()));
             let (mut listening, mut talking) = (true, true);
             loop {
@@ -258,7 +260,8 @@ impl<'a> Life<'a> {
                     Err(error) => return self.misbehaved(error.to_string()),
                 }
             }
-            (_, Kind::Overflowed) if body.is_empty() => self.told.overflowed = true,
+            // Once: no child may keep this task busy with words that lead nowhere.
+            (_, Kind::Overflowed) if body.is_empty() && !self.told.overflowed => self.told.overflowed = true,
             (phase, kind) => {
                 return self.misbehaved(format!("{kind:?} with {} bytes while {phase:?}", body.len()));
             }
@@ -444,6 +447,65 @@ mod tests {
         let exit = crate::sys::watch(pidfd).unwrap();
         let told = life.run(link, exit, greeting, &CancellationToken::new()).await;
         (told, child.reap())
+    }
+
+    #[procession_macros::process(crate = crate)]
+    async fn double(n: u64) -> u64 {
+        n * 2
+    }
+
+    async fn told_by_a_tampered_start(
+        tamper: impl FnOnce(&mut crate::link::Bootstrap),
+    ) -> Result<Bytes, Cause> {
+        let plan = double(4).into_plan();
+        let newborn = crate::start::tests::start_with(&plan, tamper);
+        let Newborn { child, announcement, link, exit, greeting, .. } = newborn;
+        let told = Life::new(&child, &announcement, &plan)
+            .run(link, exit, greeting, &CancellationToken::new())
+            .await;
+        decide(told, child.reap())
+    }
+
+    fn refused(result: Result<Bytes, Cause>) -> String {
+        match result.unwrap_err() {
+            Cause::Start { stage: Stage::Boot, reason, .. } => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_child_checks_what_it_is_told() {
+        assert_eq!(told_by_a_tampered_start(|_| {}).await.unwrap(), &[8][..]);
+        let other_image = |bootstrap: &mut crate::link::Bootstrap| bootstrap.image = Default::default();
+        assert!(refused(told_by_a_tampered_start(other_image).await).contains("another build"));
+        let tampers: [fn(&mut crate::link::Bootstrap); 6] = [
+            |bootstrap| bootstrap.place.push('x'),
+            |bootstrap| bootstrap.signature.push('x'),
+            |bootstrap| bootstrap.entry += 8,
+            |bootstrap| bootstrap.entry += 1,
+            |bootstrap| bootstrap.entry = i64::MIN,
+            |bootstrap| bootstrap.entry = 1 << 40,
+        ];
+        for tamper in tampers {
+            assert!(refused(told_by_a_tampered_start(tamper).await).contains("there is no"));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_said_before_the_end_is_heard() {
+        let (link, mut theirs) = UnixStream::pair().unwrap();
+        for (kind, body) in [(Kind::Hello, &b""[..]), (Kind::Started, b""), (Kind::Returned, b"7")] {
+            theirs.write_all(&header(kind, body.len() as u64)).await.unwrap();
+            theirs.write_all(body).await.unwrap();
+        }
+        let pidfd = Arc::new(pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).unwrap());
+        let (child, announcement) = Child::new("gone".into(), false, rustix::process::getpid(), pidfd);
+        let plan = double(4).into_plan();
+        let mut life = Life::new(&child, &announcement, &plan);
+        assert!(life.deadline.is_some());
+        // The other end is still open: its end is not waited for.
+        life.hear_out(link, bytes::BytesMut::new());
+        assert_eq!(life.told.result.unwrap().unwrap(), &b"7"[..]);
     }
 
     #[tokio::test]

@@ -14,6 +14,8 @@ use crate::child::Child;
 
 /// A line that is longer is told in pieces, in bytes.
 const MAX_LINE: usize = 8 << 10;
+/// The most that a pipe holds unless root has made it larger, in bytes: `/proc/sys/fs/pipe-max-size`.
+const MAX_PIPE: usize = 1 << 20;
 /// How many lines are kept for an error.
 const KEPT: usize = 20;
 
@@ -53,7 +55,9 @@ async fn carry(mut pipe: Receiver, mut lines: Lines, child_ended: Arc<Notify>) -
             // What it wrote is in the pipe by now. A process that outlived it may hold the pipe open, so that its
             // end is not waited for.
             () = child_ended.notified() => {
-                while let Ok(count) = pipe.try_read(&mut chunk) && count > 0 {
+                // Nor is more read than a pipe can hold.
+                for _ in 0..MAX_PIPE / MAX_LINE {
+                    let Ok(count @ 1..) = pipe.try_read(&mut chunk) else { break };
                     lines.take(&chunk[..count]);
                 }
                 break;

@@ -21,7 +21,7 @@ use crate::plan::{Plan, StartMethod};
 use crate::stdio::Ends;
 use crate::surroundings::Surroundings;
 use crate::sys;
-use crate::wire::frame::{Kind, header};
+use crate::wire::frame::{HEADER, Kind, header};
 
 /// How many generations of children may stand above one another: what stops a function that calls itself.
 const MAX_DEPTH: u32 = 32;
@@ -70,7 +70,11 @@ pub(crate) struct Greeting {
 
 /// Starts a child.
 pub(crate) fn start(plan: &Plan, name: &str) -> Result<Newborn, Cause> {
-    let greeting = greeting(plan, name)?;
+    launch(plan, name, greeting(plan, name)?)
+}
+
+/// Starts a child that will be told this.
+fn launch(plan: &Plan, name: &str, greeting: Greeting) -> Result<Newborn, Cause> {
     let failed = |what| move |error: std::io::Error| Cause::system(Stage::Spawn, what, &error);
     let (ours, theirs) =
         std::os::unix::net::UnixStream::pair().map_err(failed("cannot make the link to the child"))?;
@@ -125,9 +129,13 @@ fn greeting(plan: &Plan, name: &str) -> Result<Greeting, Cause> {
         limits: plan.limits,
         settings: plan.surroundings.settings.clone(),
     };
+    written(&bootstrap, arguments)
+}
+
+fn written(bootstrap: &Bootstrap, arguments: Bytes) -> Result<Greeting, Cause> {
     let body =
-        postcard::to_stdvec(&bootstrap).map_err(|error| Cause::start(Stage::Setup, error.to_string()))?;
-    let mut head = BytesMut::with_capacity(2 * header(Kind::Start, 0).len() + body.len() + SMALL);
+        postcard::to_stdvec(bootstrap).map_err(|error| Cause::start(Stage::Setup, error.to_string()))?;
+    let mut head = BytesMut::with_capacity(2 * HEADER + body.len() + SMALL);
     head.put_slice(&header(Kind::Start, body.len() as u64));
     head.put_slice(&body);
     head.put_slice(&header(Kind::Arguments, arguments.len() as u64));
@@ -166,4 +174,22 @@ fn watched(pid: Pid) -> Result<OwnedFd, Cause> {
 fn give_up(pid: Pid) {
     let _ = kill_process(pid, Signal::KILL);
     let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::wire::frame::read_frame;
+
+    /// A start in which the child is told something else than the truth.
+    pub(crate) fn start_with(plan: &Plan, tamper: impl FnOnce(&mut Bootstrap)) -> Newborn {
+        let Greeting { head, arguments } = greeting(plan, "tampered").unwrap();
+        let mut head = &head[..];
+        let (_, body) = read_frame(&mut head, u64::MAX).unwrap().unwrap();
+        let mut bootstrap = postcard::from_bytes(&body).unwrap();
+        tamper(&mut bootstrap);
+        assert!(arguments.is_empty(), "small ones stand in the head");
+        let (_, arguments) = read_frame(&mut head, u64::MAX).unwrap().unwrap();
+        launch(plan, "tampered", written(&bootstrap, arguments.into()).unwrap()).unwrap()
+    }
 }

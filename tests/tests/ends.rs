@@ -91,6 +91,11 @@ isolated! {
         assert!(error.is_timeout());
     }
 
+    /// F29: what comes before the function, its start and the reading of its arguments, does not count.
+    async fn f29_time_limits_leave_out_the_start() {
+        assert_eq!(takes_what_is_read_slowly(ReadSlowly).timeout(SECOND / 2).await.unwrap(), 7);
+    }
+
     /// PR10: `kill` ends a process, and it is reaped when `kill` returns.
     async fn pr10_kill() {
         let mut process = spins().spawn().await.unwrap();
@@ -310,6 +315,21 @@ impl<'de> serde::Deserialize<'de> for ExitsWhenRead {
 
 #[process]
 async fn takes_what_exits(_value: ExitsWhenRead) {}
+
+#[derive(Debug, serde::Serialize)]
+struct ReadSlowly;
+
+impl<'de> serde::Deserialize<'de> for ReadSlowly {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        std::thread::sleep(SECOND);
+        Ok(Self)
+    }
+}
+
+#[process]
+async fn takes_what_is_read_slowly(_value: ReadSlowly) -> u8 {
+    7
+}
 
 #[derive(Debug, serde::Serialize)]
 struct PanicsWhenRead;

@@ -17,6 +17,7 @@ fn header(kind: u8, length: u64) -> Vec<u8> {
 const STARTED: u8 = 17;
 const RETURNED: u8 = 18;
 const FAILED: u8 = 19;
+const OVERFLOWED: u8 = 20;
 
 /// The link of this process to its parent, which is at a known place.
 fn link() -> UnixStream {
@@ -54,7 +55,8 @@ isolated! {
         is_a_bad_message(header(STARTED, 0)).await;
         is_a_bad_message(header(1, 0)).await;
         is_a_bad_message([header(FAILED, 3), vec![0xff; 3]].concat()).await;
-        is_a_bad_message([header(FAILED, 0)].concat()).await;
+        is_a_bad_message(header(FAILED, 0)).await;
+        is_a_bad_message([header(OVERFLOWED, 0), header(OVERFLOWED, 0)].concat()).await;
     }
 
     /// 32: a result that is none is a decoding error of that call: the frame was right.
