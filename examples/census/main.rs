@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release --example census                    # the crates that cargo has downloaded
 //! cargo run --release --example census -- --jobs 4 src    # a directory of yours
+//! cargo run --release --example census -- --with-hostile-files
 //! ```
 //!
 //! A parser of foreign files may meet one that it does not survive: deep enough nesting overflows its stack, and
@@ -10,12 +11,16 @@
 //! crashes its process, or that never ends, costs that file alone: it is listed with the true cause, and
 //! everything else is counted exactly once.
 //!
-//! Read it in this order: `collect` finds the files, `parse` is what the children run, `run` keeps them busy and
-//! tries again what was lost, `census` adds up, and `report` prints.
+//! Ctrl-C ends the census and all of its processes at once. They do not hear it themselves, since they are not in the
+//! terminal's foreground group; the calls that they run for are dropped, and that kills them.
+//!
+//! Read it in this order: `collect` finds the files, `hostile` makes some that no parser survives, `parse` is what
+//! the children run, `run` keeps them busy and tries again what was lost, `census` adds up, and `report` prints.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its result")]
 
 mod census;
 mod collect;
+mod hostile;
 mod parse;
 mod report;
 mod run;
@@ -28,9 +33,16 @@ use std::time::Duration;
 
 use clap::Parser;
 use indicatif::ProgressBar;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::hostile::Hostile;
+use crate::run::Ending;
 
 /// What the program exits with, as it does for a wrong option, when there is nothing to count.
 const NOTHING_TO_COUNT: u8 = 2;
+
+/// What the program exits with after Ctrl-C, as a shell would tell it: 128, and the number of SIGINT.
+const INTERRUPTED: u8 = 130;
 
 /// Counts what Rust sources are made of, parsing them in several processes at a time.
 #[derive(Debug, Parser)]
@@ -50,20 +62,36 @@ struct Options {
     /// Print the census as one JSON document
     #[arg(long)]
     json: bool,
+
+    /// Add two files that no parser survives: one overflows its stack, the other hangs it
+    #[arg(long)]
+    with_hostile_files: bool,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
-    let sources = match collect::sources(options.paths) {
+    let mut sources = match collect::sources(options.paths) {
         Ok(sources) => sources,
         Err(error) => {
             eprintln!("error: {error}");
             return Ok(ExitCode::from(NOTHING_TO_COUNT));
         }
     };
+    // From here on Ctrl-C lets `main` come to its end, so that the hostile files go.
+    let mut interrupts = signal(SignalKind::interrupt())?;
+    let hostile = options.with_hostile_files.then(Hostile::create).transpose()?;
+    if let Some(hostile) = &hostile {
+        hostile.precede(&mut sources)?;
+    }
     let bar = if options.json { ProgressBar::hidden() } else { run::bar(&sources) };
-    let census = run::census(sources, options.jobs, options.timeout, &bar).await?;
+    let census = match run::census(sources, options.jobs, options.timeout, &bar, interrupts.recv()).await? {
+        Ending::Complete(census) => census,
+        Ending::Interrupted { counted } => {
+            eprintln!("interrupted: {counted} files were counted");
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+    };
     if options.json {
         println!("{}", serde_json::to_string_pretty(&census)?);
     } else {

@@ -1,11 +1,13 @@
 //! Keeping the processes busy, and trying again what was lost with one.
 
+use std::future::Future;
 use std::num::NonZeroUsize;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use procession::{Cause, Failure, ProcessError};
+use procession::{Cause, Failure, ProcessError, Stdio};
 use tokio::task::JoinSet;
 
 use crate::census::Census;
@@ -25,7 +27,17 @@ type Batch = Vec<Source>;
 /// What came of a batch: reports for as many of its files as there was time for.
 type Outcome = Result<Vec<Result<FileReport, Failure>>, ProcessError>;
 
-/// Parses all sources, in as many processes at a time as there are jobs.
+/// How a census ends.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    Complete(Box<Census>),
+    /// There are files left that are not counted.
+    Interrupted {
+        counted: u64,
+    },
+}
+
+/// Parses all sources, in as many processes at a time as there are jobs, unless it is interrupted.
 ///
 /// # Errors
 /// The program, not a file, is at fault: no process can be started, for example.
@@ -34,10 +46,12 @@ pub(crate) async fn census(
     jobs: NonZeroUsize,
     timeout: Duration,
     bar: &ProgressBar,
-) -> Result<Census> {
+    interrupted: impl Future<Output = Option<()>>,
+) -> Result<Ending> {
     let began = Instant::now();
     let mut work = Work { waiting: batches(sources), census: Census::default(), bar };
     let mut running = JoinSet::new();
+    let mut interrupted = pin!(interrupted);
     loop {
         while running.len() < jobs.get()
             && let Some(batch) = work.waiting.pop()
@@ -45,12 +59,21 @@ pub(crate) async fn census(
             work.census.processes += 1;
             running.spawn(attempt(batch, timeout));
         }
-        let Some(ended) = running.join_next().await else { break };
+        let ended = tokio::select! {
+            ended = running.join_next() => ended,
+            _ = &mut interrupted => {
+                // Each task drops the call that it awaits, and that kills the process.
+                running.shutdown().await;
+                bar.finish_and_clear();
+                return Ok(Ending::Interrupted { counted: work.census.files() });
+            }
+        };
+        let Some(ended) = ended else { break };
         let (batch, outcome) = ended?;
         work.settle(batch, outcome).context("the census cannot go on")?;
     }
     bar.finish_and_clear();
-    Ok(work.census.finish(jobs, began.elapsed()))
+    Ok(Ending::Complete(Box::new(work.census.finish(jobs, began.elapsed()))))
 }
 
 /// Shows how far the census is, on a terminal.
@@ -81,9 +104,12 @@ fn batches(sources: Vec<Source>) -> Vec<Batch> {
 }
 
 /// Runs a batch in a process of its own, which ends with this future if that is dropped.
+///
+/// What a parser says when it dies would run through the progress bar; what it died of is in the outcome.
 async fn attempt(batch: Batch, timeout: Duration) -> (Batch, Outcome) {
     let paths = batch.iter().map(|source| source.path.clone().into_os_string()).collect();
-    let outcome = parse_batch(paths).timeout(limit(batch.len(), timeout)).await;
+    let call = parse_batch(paths).timeout(limit(batch.len(), timeout));
+    let outcome = call.stdout(Stdio::null()).stderr(Stdio::null()).await;
     (batch, outcome)
 }
 
@@ -92,9 +118,8 @@ async fn attempt(batch: Batch, timeout: Duration) -> (Batch, Outcome) {
 /// `files * timeout` would be fair, but a file that hangs would be noticed after minutes. `timeout` alone would
 /// notice it soon, but kill batches of files that are slow and honest. So a process begins no file after
 /// [`SLICE`], and gives back what it has. However many files there are, it has ended by `SLICE + timeout` if each
-/// of them takes no longer than `timeout`, so that no honest batch is killed; and halving after halving finds a
-/// file that hangs in `log2(files)` such limits. A file alone, and only a file alone is ever listed, has its own
-/// limit exactly.
+/// of them takes no longer than `timeout`, so that no honest batch is killed. A file alone, and only a file alone is
+/// ever listed, has its own limit exactly.
 fn limit(files: usize, timeout: Duration) -> Duration {
     if files == 1 { timeout } else { timeout.saturating_add(SLICE) }
 }
@@ -118,8 +143,12 @@ impl Work<'_> {
                     self.census.lose(&guilty.path, error.cause());
                     self.done(guilty);
                 }
-                // One of them did it, and nothing is known of the others.
-                _ => self.halve(batch),
+                // One of them did it, and nothing is known of the others. To halve is to find it in few processes; but
+                // where each try takes a time limit, to try each file by itself is to find it in the second one.
+                files => {
+                    let piece = if error.is_timeout() { 1 } else { files.len().div_ceil(2) };
+                    self.divide(batch, piece);
+                }
             },
         }
         Ok(())
@@ -134,10 +163,12 @@ impl Work<'_> {
         }
     }
 
-    fn halve(&mut self, mut batch: Batch) {
-        let second = batch.split_off(batch.len() / 2);
-        self.wait(second);
-        self.wait(batch);
+    /// Has the batch tried again in pieces of so many files.
+    fn divide(&mut self, mut batch: Batch, piece: usize) {
+        while !batch.is_empty() {
+            let last = batch.split_off((batch.len() - 1) / piece * piece);
+            self.wait(last);
+        }
     }
 
     fn wait(&mut self, batch: Batch) {

@@ -5,12 +5,16 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::read_to_string;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
 
-use procession_tests::example;
+use procession_tests::{ProcInfo, descendants_of, eventually, example};
 use rustix::fs::{CWD, Mode, mkfifoat};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -74,6 +78,46 @@ fn deep() -> String {
     let depth = 100_000;
     format!("fn f() {{ {}{} }}", "(".repeat(depth), ")".repeat(depth))
 }
+
+/// A limit for what hangs that is not reached in a test.
+const NEVER: &str = "100000";
+
+/// A census that hangs at a file until it is ended, with a directory of its own for temporary files.
+struct Hanging {
+    program: Child,
+    /// What is to be counted.
+    _sources: TempDir,
+    /// What the census writes.
+    temporary: TempDir,
+}
+
+/// Starts one, and waits until there is a process that parses.
+fn hanging() -> Hanging {
+    let (sources, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write_neighbours(&sources);
+    let mut command = Command::new(example("census"));
+    command.args(["--with-hostile-files", "--timeout", NEVER]).arg(sources.path());
+    command.env("TMPDIR", temporary.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let program = command.spawn().unwrap();
+    // A child takes its name when its function is about to run.
+    let parses = |process: &ProcInfo| process.comm.starts_with("parse_batch");
+    eventually(WATCHDOG, || descendants_of(program.id()).iter().any(parses));
+    Hanging { program, _sources: sources, temporary }
+}
+
+impl Hanging {
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.program), signal).unwrap();
+    }
+
+    fn ended(&mut self) -> ExitStatus {
+        eventually(WATCHDOG, || self.program.try_wait().unwrap().is_some());
+        self.program.wait().unwrap()
+    }
+}
+
+/// Long beside all that is waited for, and short beside what the hanging file may take.
+const WATCHDOG: Duration = Duration::from_secs(30);
 
 procession_tests::isolated! {
     /// All that there is to count, exactly.
@@ -215,6 +259,63 @@ procession_tests::isolated! {
         let file = write(&directory, "a/small.rs", SMALL);
         let census = census(directory.path(), &[&file, &file]);
         assert_eq!(census["parsed"], 1);
+    }
+
+    /// Both hostile files are found among others, which count once.
+    #[limit(600)]
+    fn hostile_files_cost_themselves() {
+        let directory = tempfile::tempdir().unwrap();
+        write_neighbours(&directory);
+        let census = census(directory.path(), &["--with-hostile-files", "--timeout", "2"]);
+        let lost: Vec<(&str, &str)> = census["lost"].as_array().unwrap().iter().map(|file| {
+            let path = Path::new(file["path"].as_str().unwrap());
+            (path.file_name().unwrap().to_str().unwrap(), file["cause"].as_str().unwrap())
+        }).collect();
+        let expected = [("hangs.rs", "exceeded its time limit of 2s and was killed"), ("overflows.rs", "overflowed its stack")];
+        assert_eq!(lost, expected);
+        for list in ["unparsed", "unread"] {
+            assert_eq!(census[list], json!([]));
+        }
+        assert_neighbours_count_once(&census);
+        // The harness sees whether the hostile files are gone.
+    }
+
+    /// Ctrl-C: one message, a code of its own, and nothing is left.
+    #[limit(600)]
+    fn an_interrupt_ends_all() {
+        let mut census = hanging();
+        census.signal(Signal::INT);
+        assert_eq!(census.ended().code(), Some(130));
+        let Child { stdout: Some(stdout), stderr: Some(stderr), .. } = census.program else { panic!("both are piped") };
+        assert_eq!(read_to_string(stdout).unwrap(), "");
+        let message = read_to_string(stderr).unwrap();
+        let counted = message.strip_prefix("interrupted: ").and_then(|rest| rest.strip_suffix(" files were counted\n"));
+        let counted: u64 = counted.unwrap_or_else(|| panic!("{message:?}")).parse().unwrap();
+        assert!(counted <= NEIGHBOURS + 1, "{counted}");
+        assert_eq!(fs::read_dir(census.temporary.path()).unwrap().count(), 0);
+    }
+
+    /// A census that is killed can do nothing, and leaves nobody all the same: the harness looks.
+    #[limit(600)]
+    fn a_kill_leaves_nobody() {
+        let mut census = hanging();
+        census.signal(Signal::KILL);
+        assert_eq!(census.ended().signal(), Some(9));
+    }
+
+    /// Only the census itself speaks: what a child says would run through the progress bar. Here the loader speaks,
+    /// in each process that starts, with its pid before it.
+    #[limit(600)]
+    fn children_are_silent() {
+        let directory = tempfile::tempdir().unwrap();
+        write_neighbours(&directory);
+        let mut command = Command::new(example("census"));
+        command.arg(directory.path()).env("LD_DEBUG", "statistics").stdout(Stdio::null()).stderr(Stdio::piped());
+        let program = command.spawn().unwrap();
+        let speaker = format!("{}:", program.id());
+        let said = String::from_utf8(program.wait_with_output().unwrap().stderr).unwrap();
+        assert!(!said.is_empty(), "this loader says nothing");
+        assert!(said.lines().all(|line| line.trim_start().starts_with(&speaker)), "{said}");
     }
 
     /// What people see.

@@ -1,0 +1,136 @@
+//! The programs that people learn multiprocessing from, as ours tell them, and those of the book's chapter on life and
+//! death: what they print, and that they leave nothing.
+#![expect(clippy::unwrap_used, reason = "what helps a test may fail as the test itself")]
+
+use std::path::Path;
+use std::process::Command;
+
+use procession_tests::example;
+
+/// What an example prints, line by line, its pids replaced. It succeeds, and complains of nothing.
+fn printed_by(name: &str) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let run = Command::new(example(name)).current_dir(root).output().unwrap();
+    assert!(run.status.success() && run.stderr.is_empty(), "{name}: {run:?}");
+    String::from_utf8(run.stdout).unwrap().lines().map(without_pids).collect()
+}
+
+fn without_pids(line: &str) -> String {
+    let mut line = line.to_owned();
+    for before in ["pid=", "pid ", "daemon "] {
+        let Some((start, rest)) = line.split_once(before) else { continue };
+        let end = rest.trim_start_matches(|letter: char| letter.is_ascii_digit());
+        assert!(end.len() < rest.len(), "there is no pid in {line:?}");
+        line = format!("{start}{before}PID{end}");
+    }
+    line
+}
+
+/// Lines in an order of their own: that of processes which run side by side is not known.
+fn sorted(lines: &[String]) -> Vec<&str> {
+    let mut lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    lines.sort_unstable();
+    lines
+}
+
+fn position(lines: &[String], line: &str) -> usize {
+    lines.iter().position(|other| other == line).unwrap_or_else(|| panic!("no {line:?} in {lines:?}"))
+}
+
+procession_tests::isolated! {
+    /// Rows 0.4, 3.1, 4.1 and 4.2.
+    #[limit(600)]
+    fn start_and_join() {
+        let lines = printed_by("start_and_join");
+        let [first, workers @ .., last] = &*lines else { panic!("{lines:?}") };
+        assert_eq!((first.as_str(), last.as_str()), ("Hello, Bob", "[1, 0, 1, 1, 0]"));
+        assert_eq!(sorted(workers), ["Worker: 0", "Worker: 1", "Worker: 2", "Worker: 3", "Worker: 4"]);
+    }
+
+    /// Rows 1.4 and 4.4. The numbers of names by default are those of the processes that have none.
+    #[limit(600)]
+    fn who_am_i() {
+        let lines = printed_by("who_am_i");
+        let (introductions, names) = lines.split_at(3);
+        let expected = [
+            "In main: name=who_am_i, pid=PID",
+            "In child process: name=introduce-1, pid=PID, val=param_val",
+            "My parent is who_am_i, pid=PID",
+        ];
+        assert_eq!(introductions, expected);
+        let expected = [
+            "my_service Exiting", "my_service Starting", "worker 1 Exiting", "worker 1 Starting",
+            "worker-2 Exiting", "worker-2 Starting",
+        ];
+        assert_eq!(sorted(names), expected);
+    }
+
+    /// Row 1.6.
+    #[limit(600)]
+    fn while_waiting() {
+        let lines = printed_by("while_waiting");
+        let (last, before) = lines.split_last().unwrap();
+        assert_eq!(last, "done");
+        assert!(!before.is_empty() && before.iter().all(|line| line == "in loop"), "{lines:?}");
+    }
+
+    /// Row 4.3.
+    #[limit(600)]
+    fn elsewhere() {
+        assert_eq!(printed_by("elsewhere"), [0, 1, 2, 3, 4].map(|n| format!("Worker {n} of elsewhere::workers")));
+    }
+
+    /// Rows 4.5 and 4.6: a daemon that is joined comes to its end, one that is not does not.
+    #[limit(600)]
+    fn daemons() {
+        let lines = printed_by("daemons");
+        let order = ["joined daemon PID", "main", "non-daemon PID"].map(|name| format!("Exiting: {name}"));
+        let order = order.map(|line| position(&lines, &line));
+        assert!(order.is_sorted(), "{lines:?}");
+        let exits = lines.iter().filter(|line| line.starts_with("Exiting")).count();
+        assert_eq!(exits, order.len(), "{lines:?}");
+    }
+
+    /// Row 4.7. Just after the signal, the process may have ended or not.
+    #[limit(600)]
+    fn terminate() {
+        let lines = printed_by("terminate");
+        let [before, during, terminated, joined] = &*lines else { panic!("{lines:?}") };
+        let (running, killed) = ("Process(\"slow\", pid PID, running) true", "Process(\"slow\", pid PID, killed by SIGTERM) false");
+        assert_eq!(before, "BEFORE: Call(\"slow\", not started)");
+        assert_eq!(*during, format!("DURING: {running}"));
+        assert!([running, killed].map(|state| format!("TERMINATED: {state}")).contains(terminated), "{lines:?}");
+        assert_eq!(*joined, format!("JOINED: {killed}"));
+    }
+
+    /// The harness looks at what they leave. What they print is compared with the book, here or in `documents`.
+    #[limit(600)]
+    fn the_chapter_leaves_nothing() {
+        for name in ["unstoppable", "stop", "drops", "generations", "surroundings", "last_words"] {
+            assert!(!printed_by(name).is_empty(), "{name}");
+        }
+    }
+
+    /// The book shows outputs with pids, which are others each time.
+    #[limit(600)]
+    fn outputs_in_the_book() {
+        let chapter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../book/src/life.md");
+        let chapter = std::fs::read_to_string(chapter).unwrap();
+        let shown: Vec<(&str, &str)> = chapter.split("`cargo run --example ").skip(1).filter_map(|promise| {
+            let (name, rest) = promise.split_once("` prints, with ")?;
+            let (_, rest) = rest.split_once(":\n\n```text\n")?;
+            Some((name, rest.split_once("\n```")?.0))
+        }).collect();
+        assert_eq!(shown.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["terminate", "daemons", "last_words"]);
+        for (name, output) in shown {
+            let shown: Vec<String> = output.lines().map(without_pids).collect();
+            assert_eq!(certain(&printed_by(name)), certain(&shown), "{name}");
+        }
+    }
+}
+
+/// The lines that come each time: a signal may have arrived or not, a daemon may have begun or not.
+fn certain(lines: &[String]) -> Vec<&str> {
+    let may_differ = |line: &&str| line.starts_with("TERMINATED") || *line == "Starting: daemon PID";
+    sorted(lines).into_iter().filter(|line| !may_differ(line)).collect()
+}
