@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::future::Future;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -23,13 +24,13 @@ use crate::{panic, sys};
 /// How long a child whose function has returned waits for what it left running by `spawn_blocking`.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// What a child exits with where its function did not; the numbers of a Rust program that panics, and of
-/// `sysexits.h`.
+/// What a child exits with where its function did not; that of a Rust program that panics among them, and
+/// that of `sysexits.h` for a wrong use.
 mod code {
     pub(super) const RETURNED: i32 = 0;
     pub(super) const NO_RESULT: i32 = 1;
     pub(super) const USAGE: i32 = 64;
-    pub(super) const PANICKED: i32 = 101;
+    pub(super) use crate::panic::PANICKED;
 }
 
 /// Takes this process over if it is a child. Without the feature `before-main`, the first line of `main`.
@@ -87,9 +88,10 @@ pub(crate) fn take_over(finish_start: impl FnOnce()) -> ! {
     leave(run(stream))
 }
 
-#[expect(clippy::print_stderr, reason = "somebody has started this program by hand with the marker")]
 fn refuse(why: &str) -> ! {
-    eprintln!("{} is for Procession's own use, and {why}", sys::MARKER.to_string_lossy());
+    let marker = sys::MARKER.to_string_lossy();
+    // Somebody has started this program by hand with the marker; it ends whether or not they can read why.
+    drop(writeln!(std::io::stderr(), "{marker} is for Procession's own use, and {why}"));
     sys::exit_now(code::USAGE)
 }
 
@@ -121,7 +123,8 @@ fn run(mut stream: std::os::unix::net::UnixStream) -> i32 {
     drop(reader);
     match arguments {
         Ok(Some(arguments)) => finish(perform(entry, arguments, limits)),
-        _ => code::NO_RESULT,
+        Ok(None) => code::NO_RESULT,
+        Err(error) => report(&Report::Refused { reason: format!("it cannot read its arguments: {error}") }),
     }
 }
 
@@ -208,12 +211,18 @@ fn runtime(threads: usize) -> std::io::Result<Runtime> {
             builder
         }
     };
-    builder.enable_all().on_thread_start(sys::guard_thread).build()
+    builder.enable_all().on_thread_start(sys::guard_thread);
+    // Where tokio finds no thread it panics, and then waits for those that it has.
+    panic::ends_the_process_during(|| builder.build())
 }
 
 /// Tells the parent, lets the runtime finish, and gives the exit code.
 fn finish((outcome, runtime): (Outcome, Option<Runtime>)) -> i32 {
     let code = tell(outcome);
+    if !link::is_ours() {
+        // The function has forked, and this is the copy: what it owes to the original it must not do.
+        sys::exit_now(code);
+    }
     if let Some(runtime) = runtime {
         runtime.shutdown_timeout(LINGER);
     }

@@ -216,7 +216,8 @@ impl<T> Call<T> {
     /// Runs the function in this process, for a test or a debugger: its arguments and its result are encoded and
     /// read back as they would be for a child. A panic is the caller's, and no time limit holds.
     ///
-    /// A plain `fn` runs on a thread for blocking work where a tokio runtime is current.
+    /// A plain `fn` runs on a thread for blocking work where a tokio runtime is current. The future is not `Send`,
+    /// because the function's own need not be.
     pub fn local(self) -> Local<T>
     where
         T: 'static,

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_send_signal, waitid,
 };
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::error::Cause;
 use crate::status::ExitStatus;
+use crate::sys;
 
 /// How a child ended, or why that is not known.
 pub(crate) type Ended = Result<ExitStatus, Cause>;
@@ -33,6 +34,8 @@ pub(crate) type Announcement = watch::Sender<Progress>;
 pub(crate) struct Child {
     pub(crate) name: String,
     pub(crate) daemon: bool,
+    /// Who has started it, and alone is told of it.
+    owner: u32,
     pid: Pid,
     pidfd: Arc<OwnedFd>,
     progress: watch::Receiver<Progress>,
@@ -45,7 +48,7 @@ impl Child {
     pub(crate) fn new(name: String, daemon: bool, pid: Pid, pidfd: Arc<OwnedFd>) -> (Self, Announcement) {
         let (announcement, progress) = watch::channel(Progress::Living);
         let asked_to_stop = watch::Sender::new(None);
-        (Self { name, daemon, pid, pidfd, progress, asked_to_stop }, announcement)
+        (Self { name, daemon, owner: std::process::id(), pid, pidfd, progress, asked_to_stop }, announcement)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -60,12 +63,22 @@ impl Child {
         }
     }
 
-    /// Kills the child and what it has started in its group. Only for one that is not reaped yet: until then
-    /// the number of its group is its own.
+    /// Kills the child and what is left of its group.
     pub(crate) fn kill_group(&self) {
-        // An error means that all of them are gone, or that the child has left its group: it is killed by itself.
-        let _ = kill_process_group(self.pid, Signal::KILL);
+        // Linux has this since 6.9; it cannot hit a group that has got the number since.
+        let by_pidfd = sys::kill_group(self.pidfd.as_fd());
+        if by_pidfd.is_err_and(|error| error.raw_os_error() != Some(libc::ESRCH)) && self.look().is_ok() {
+            // Until it is reaped the number is its own. An error means that all of them are gone.
+            let _ = kill_process_group(self.pid, Signal::KILL);
+        }
+        // For one that has left its group.
         drop(self.signal(Signal::KILL));
+    }
+
+    /// How it ended, if it has, without reaping it; an error if somebody else has.
+    fn look(&self) -> Result<Option<WaitIdStatus>, Errno> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), options))
     }
 
     pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
@@ -92,6 +105,10 @@ impl Child {
     }
 
     async fn wait_for(&self, enough: impl FnMut(&Progress) -> bool) -> Ended {
+        if self.owner != std::process::id() {
+            let reason = "this is a copy of the process that has started it, made by `fork`".into();
+            return Err(Cause::StatusLost { reason });
+        }
         let mut progress = self.progress.clone();
         match progress.wait_for(enough).await.map(|progress| progress.clone()) {
             Ok(Progress::Ended(ended)) => ended,
@@ -102,16 +119,14 @@ impl Child {
 
     /// Ends the rest of its group and reaps it, now that it has ended.
     pub(crate) fn reap(&self) -> Ended {
+        self.kill_group();
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        let look = |options| match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+        match retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), options)) {
             Ok(Some(status)) => status_of(&status),
             Ok(None) => Err(Cause::StatusLost { reason: "the system does not show its end".into() }),
             Err(Errno::CHILD) => Err(Cause::Reaped),
             Err(error) => Err(Cause::StatusLost { reason: error.to_string() }),
-        };
-        look(options | WaitIdOptions::NOWAIT)?;
-        self.kill_group();
-        look(options)
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::sys::signal::SigSet;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinSet;
 
 use crate::error::{Cause, Stage};
@@ -25,6 +25,12 @@ pub(crate) struct Control {
     pid: u32,
     runtime: Handle,
     lifeline: Lifeline,
+}
+
+/// The control thread's runtime. Where descriptors are short, tokio itself panics for some of those that it wants.
+fn runtime() -> io::Result<Runtime> {
+    std::panic::catch_unwind(|| Builder::new_current_thread().enable_all().build())
+        .unwrap_or_else(|_panic| Err(io::Error::other("no descriptors are left for its runtime")))
 }
 
 /// A pipe whose write end lives in this process alone: its end is the parent's end.
@@ -58,15 +64,22 @@ impl Control {
     }
 
     fn start() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
         let lifeline = Lifeline::new()?;
+        let (made, outcome) = std::sync::mpsc::channel();
+        // The runtime is made on its own thread: in the caller's context tokio forbids to drop one, should the rest fail.
         std::thread::Builder::new().name("procession".into()).spawn(move || {
             // Signals are for the program's own threads. A broken pipe, too: it is an error code here.
             let _ = SigSet::all().thread_block();
-            runtime.block_on(std::future::pending::<()>());
+            match runtime() {
+                Ok(runtime) => {
+                    drop(made.send(Ok(runtime.handle().clone())));
+                    runtime.block_on(std::future::pending::<()>());
+                }
+                Err(error) => drop(made.send(Err(error))),
+            }
         })?;
-        Ok(Self { pid: std::process::id(), runtime: handle, lifeline })
+        let runtime = outcome.recv().map_err(io::Error::other)??;
+        Ok(Self { pid: std::process::id(), runtime, lifeline })
     }
 
     /// Runs a task on the control thread.

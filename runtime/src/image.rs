@@ -14,14 +14,24 @@ use crate::entry::Entry;
 use crate::error::{Cause, Stage};
 use crate::sys::{self, LoadedImage};
 
-/// What tells one program from another: what its linker called it, and which file it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Identity {
-    build_id: Option<Vec<u8>>,
-    device: u64,
-    inode: u64,
-    size: i64,
-    modified: (i64, u64),
+/// What tells one program from another: what its linker called it, or, if it did not, which file it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Identity {
+    BuildId(Vec<u8>),
+    File { device: u64, inode: u64, size: i64, modified: (i64, u64) },
+}
+
+impl Identity {
+    fn of(loaded: &LoadedImage) -> Result<Self, Cause> {
+        if let Some(build_id) = &loaded.build_id {
+            return Ok(Self::BuildId(build_id.clone()));
+        }
+        let file = rustix::fs::stat("/proc/self/exe").map_err(|error| {
+            Cause::system(Stage::Image, "cannot look at /proc/self/exe (is /proc mounted?)", &error.into())
+        })?;
+        let modified = (file.st_mtime, file.st_mtime_nsec);
+        Ok(Self::File { device: file.st_dev, inode: file.st_ino, size: file.st_size, modified })
+    }
 }
 
 /// The image that this code is in.
@@ -41,16 +51,7 @@ impl Image {
     fn look_up() -> Result<Self, Cause> {
         let loaded = sys::loaded_image()
             .ok_or_else(|| Cause::start(Stage::Image, "the dynamic linker does not know this code"))?;
-        let file = rustix::fs::stat("/proc/self/exe").map_err(|error| {
-            Cause::system(Stage::Image, "cannot look at /proc/self/exe (is /proc mounted?)", &error.into())
-        })?;
-        let identity = Identity {
-            build_id: loaded.build_id.clone(),
-            device: file.st_dev,
-            inode: file.st_ino,
-            size: file.st_size,
-            modified: (file.st_mtime, file.st_mtime_nsec),
-        };
+        let identity = Identity::of(&loaded)?;
         Ok(Self { loaded, identity })
     }
 

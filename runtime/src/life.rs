@@ -159,6 +159,8 @@ struct Life<'a> {
     announcement: &'a Announcement,
     timeout: Option<Duration>,
     max_message: u64,
+    /// How long the child may take to read its arguments: [`START_LIMIT`], and a second for each mebibyte.
+    prepare_limit: Duration,
     phase: Phase,
     /// When the phase has lasted too long.
     deadline: Option<Instant>,
@@ -193,6 +195,8 @@ impl<'a> Life<'a> {
             announcement,
             timeout: plan.timeout,
             max_message: plan.limits.max_message,
+            prepare_limit: START_LIMIT
+                + Duration::from_secs(plan.arguments.as_ref().map_or(0, |it| it.len() as u64 >> 20)),
             phase: Phase::Greeting,
             deadline: Some(Instant::now() + START_LIMIT),
             ladder: None,
@@ -225,7 +229,12 @@ impl<'a> Life<'a> {
                     }
                     _ = exit.readable() => break,
                     () = cancelled.cancelled(), if self.told.killed_for.is_none() => self.kill(Cause::Cancelled),
-                    () = &mut talk, if talking => talking = false,
+                    told = &mut talk, if talking => {
+                        talking = false;
+                        if let Err(error) = told {
+                            self.unheard(&error);
+                        }
+                    }
                     Ok(()) = asked.changed() => self.begin_to_stop(*asked.borrow_and_update()),
                     () = until(self.deadline) => self.late(),
                     () = until(self.ladder.map(|(_, at)| at)) => self.climb(),
@@ -233,6 +242,8 @@ impl<'a> Life<'a> {
             }
             listening.then(|| std::mem::take(frames.read_buffer_mut()))
         };
+        // Before it is heard out: what it has left behind may hold the link, and never stop talking.
+        self.child.kill_group();
         if let Some(unread) = unread {
             self.hear_out(link, unread);
         }
@@ -244,13 +255,19 @@ impl<'a> Life<'a> {
         let Frame { kind, body } = match frame {
             Ok(frame) => frame,
             // The end of a link that its peer has broken; the exit status tells the rest.
-            Err(FrameError::Io(_)) => return false,
+            Err(FrameError::Io(error)) if is_broken(&error) => return false,
+            Err(FrameError::Io(error)) => {
+                let lost = Cause::StatusLost { reason: format!("cannot listen to it: {error}") };
+                self.settle(Err(lost.clone()));
+                self.kill(lost);
+                return false;
+            }
             Err(error) => return self.misbehaved(error.to_string()),
         };
         match (self.phase, kind) {
             (Phase::Greeting, Kind::Hello) if body.is_empty() => {
                 self.told.taken_over = true;
-                self.enter(Phase::Preparing, None);
+                self.enter(Phase::Preparing, Some(self.prepare_limit));
             }
             (Phase::Preparing, Kind::Started) if body.is_empty() => self.enter(Phase::Running, self.timeout),
             (Phase::Running, Kind::Returned) => self.settle(Ok(body)),
@@ -267,6 +284,13 @@ impl<'a> Life<'a> {
             }
         }
         self.phase != Phase::Leaving
+    }
+
+    /// What it was to be told could not be written. One that has broken the link is ending by itself.
+    fn unheard(&mut self, error: &io::Error) {
+        if !is_broken(error) {
+            self.kill(Cause::system(Stage::TakeOver, "cannot tell it what to run", error));
+        }
     }
 
     fn settle(&mut self, result: Result<Bytes, Cause>) {
@@ -290,7 +314,13 @@ impl<'a> Life<'a> {
         let cause = match (self.phase, self.timeout) {
             (Phase::Running, Some(after)) => Cause::TimedOut { after },
             (Phase::Leaving, _) => Cause::Cancelled,
-            _ => Cause::start(Stage::TakeOver, format!("it said nothing for {START_LIMIT:?}")),
+            (Phase::Greeting, _) => {
+                Cause::start(Stage::TakeOver, format!("it said nothing for {START_LIMIT:?}"))
+            }
+            _ => {
+                let reason = format!("its arguments were not read within {:?}", self.prepare_limit);
+                Cause::start(Stage::Boot, reason)
+            }
         };
         self.kill(cause);
     }
@@ -359,19 +389,28 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-/// Tells the child what to run, and, when it is asked to, to stop. An error means that it is ending; its exit status
-/// says how.
+/// Whether the error means that the other end of a link is gone. One that has no number is the decoder's word for a
+/// frame that was cut off.
+fn is_broken(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionReset) || error.raw_os_error().is_none()
+}
+
+/// Tells the child what to run, and, when it is asked to, to stop.
 async fn talk(
     link: &mut (impl AsyncWrite + Unpin),
     greeting: Greeting,
     mut asked_to_stop: watch::Receiver<Option<Duration>>,
-) {
+) -> io::Result<()> {
     let Greeting { head, arguments } = greeting;
-    let greeted = link.write_all(&head).await.is_ok() && link.write_all(&arguments).await.is_ok();
+    link.write_all(&head).await?;
+    link.write_all(&arguments).await?;
     drop((head, arguments));
-    if greeted && asked_to_stop.wait_for(Option::is_some).await.is_ok() {
+    if asked_to_stop.wait_for(Option::is_some).await.is_ok() {
+        // Where it cannot be told, it is made to stop when the grace is over.
         drop(link.write_all(&header(Kind::Stop, 0)).await);
     }
+    Ok(())
 }
 
 /// What became of the function, from everything that is known: the first row that fits.
@@ -438,6 +477,7 @@ mod tests {
             announcement: &announcement,
             timeout: None,
             max_message: 1000,
+            prepare_limit: START_LIMIT,
             phase: Phase::Greeting,
             deadline: Instant::now().checked_add(start_limit),
             ladder: None,
@@ -476,7 +516,9 @@ mod tests {
     #[tokio::test]
     async fn a_child_checks_what_it_is_told() {
         assert_eq!(told_by_a_tampered_start(|_| {}).await.unwrap(), &[8][..]);
-        let other_image = |bootstrap: &mut crate::link::Bootstrap| bootstrap.image = Default::default();
+        let other_image = |bootstrap: &mut crate::link::Bootstrap| {
+            bootstrap.image = crate::image::Identity::BuildId(vec![1])
+        };
         assert!(refused(told_by_a_tampered_start(other_image).await).contains("another build"));
         let tampers: [fn(&mut crate::link::Bootstrap); 6] = [
             |bootstrap| bootstrap.place.push('x'),

@@ -8,8 +8,10 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Cause, Stage};
@@ -58,7 +60,16 @@ impl From<Report> for Cause {
     }
 }
 
-static LINK: OnceLock<Mutex<UnixStream>> = OnceLock::new();
+static LINK: OnceLock<Link> = OnceLock::new();
+
+/// The link, and what tells that it still is the one: this process may fork, and close what it does not know.
+#[derive(Debug)]
+struct Link {
+    stream: Mutex<UnixStream>,
+    owner: u32,
+    inode: u64,
+}
+
 /// Whether a frame is being written: a signal handler cannot wait for its end.
 static WRITING: AtomicBool = AtomicBool::new(false);
 /// The link's descriptor, for a signal handler.
@@ -73,14 +84,29 @@ pub(crate) fn inherit() -> Result<UnixStream, &'static str> {
         return Err("it runs with more rights than its caller (AT_SECURE)");
     }
     let stream = sys::inherited_socket().ok_or("there is no link to a parent")?;
-    if is_from_parent(&stream) { Ok(stream) } else { Err("its link is not its parent's") }
+    if rustix::process::getpgrp() != rustix::process::getpid() {
+        return Err("it does not lead a process group, as every child does");
+    }
+    // One whose parent has died since it was started is no news to anybody.
+    if is_from_parent(&stream) || is_abandoned(&stream) {
+        Ok(stream)
+    } else {
+        Err("its link is not its parent's")
+    }
+}
+
+/// Whether the other end of the link is closed.
+fn is_abandoned(stream: &UnixStream) -> bool {
+    let mut polled = [PollFd::new(stream, PollFlags::empty())];
+    poll(&mut polled, Some(&Timespec::default())).is_ok() && polled[0].revents().contains(PollFlags::HUP)
 }
 
 /// Whether the other end of the link was made by the process that is our parent now.
 pub(crate) fn is_from_parent(stream: &UnixStream) -> bool {
     let Ok(peer) = getsockopt(stream, PeerCredentials) else { return false };
     let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-    peer.pid() == parent && peer.uid() == rustix::process::getuid().as_raw()
+    // Zero is a process outside of our namespace: anybody's.
+    parent != 0 && peer.pid() == parent && peer.uid() == rustix::process::getuid().as_raw()
 }
 
 /// Reads what the parent says first; `None` if the parent is gone.
@@ -101,19 +127,33 @@ pub(crate) fn read(
 /// Makes the link the one that everything in this process reports on.
 pub(crate) fn open(stream: UnixStream) {
     LINK_FD.store(stream.as_raw_fd(), Ordering::Release);
+    let inode = inode_of(&stream).unwrap_or(0);
     // A process is taken over once, so that this is the first and only time.
-    LINK.get_or_init(|| Mutex::new(stream));
+    LINK.get_or_init(|| Link { stream: Mutex::new(stream), owner: std::process::id(), inode });
+}
+
+fn inode_of(stream: &UnixStream) -> io::Result<u64> {
+    Ok(rustix::fs::fstat(stream)?.st_ino)
+}
+
+/// Whether this is the process that was taken over, and not a copy that its function has made by `fork`.
+pub(crate) fn is_ours() -> bool {
+    LINK.get().is_some_and(|link| link.owner == std::process::id())
 }
 
 /// A second handle to the link, to listen to what the parent says later; `None` in a process that has no parent.
 pub(crate) fn listener() -> Option<UnixStream> {
-    LINK.get()?.lock().unwrap_or_else(PoisonError::into_inner).try_clone().ok()
+    LINK.get()?.stream.lock().unwrap_or_else(PoisonError::into_inner).try_clone().ok()
 }
 
 /// Sends a frame. An error means that the parent is gone, which ends this process by other ways.
 pub(crate) fn send(kind: Kind, body: &[u8]) -> io::Result<()> {
     let Some(link) = LINK.get() else { return Ok(()) };
-    let mut stream = link.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut stream = link.stream.lock().unwrap_or_else(PoisonError::into_inner);
+    if !is_ours() || inode_of(&stream)? != link.inode {
+        // A copy must not speak for the original, nor must a frame go into whatever has the link's number now.
+        return Err(io::ErrorKind::NotConnected.into());
+    }
     // Acquire and release: a handler that finds the flag down may write a whole frame.
     WRITING.store(true, Ordering::SeqCst);
     let sent = write_all_vectored(&mut stream, &header(kind, body.len() as u64), body);
@@ -127,15 +167,29 @@ pub(crate) fn send_report(report: &Report) -> io::Result<()> {
     send(Kind::Failed, &body)
 }
 
+/// How long a frame waits for memory before it is tried again, and how often.
+const PAUSE: Duration = Duration::from_millis(10);
+const PAUSES: u32 = 500;
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOBUFS))
+}
+
 fn write_all_vectored(stream: &mut UnixStream, header: &[u8], body: &[u8]) -> io::Result<()> {
     let mut parts = [IoSlice::new(header), IoSlice::new(body)];
     let mut rest = &mut parts[..];
     IoSlice::advance_slices(&mut rest, 0);
+    let mut pauses = 0;
     while !rest.is_empty() {
         match stream.write_vectored(rest) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => IoSlice::advance_slices(&mut rest, written),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // The kernel has no memory for it just now; half a frame may be out already.
+            Err(error) if is_passing(&error) && pauses < PAUSES => {
+                pauses += 1;
+                std::thread::sleep(PAUSE);
+            }
             Err(error) => return Err(error),
         }
     }
@@ -146,7 +200,7 @@ fn write_all_vectored(stream: &mut UnixStream, header: &[u8], body: &[u8]) -> io
 /// another frame it says nothing, and the death is a plain one by a signal.
 pub(crate) fn report_overflow() {
     let fd = LINK_FD.load(Ordering::Acquire);
-    if fd >= 0 && !WRITING.swap(true, Ordering::SeqCst) {
+    if fd >= 0 && is_ours() && !WRITING.swap(true, Ordering::SeqCst) {
         sys::write_once(fd, &header(Kind::Overflowed, 0));
     }
 }

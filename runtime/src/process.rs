@@ -396,9 +396,14 @@ impl<T> fmt::Debug for Process<T> {
 /// # Cancel safety
 /// Safe: nothing is lost when this is dropped, and the process goes on.
 #[must_use = "futures do nothing unless you await or poll them"]
-#[derive(Debug)]
 pub struct Join<'a, T> {
     process: &'a mut Process<T>,
+}
+
+impl<T> fmt::Debug for Join<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Join").field(self.process).finish()
+    }
 }
 
 impl<T> Future for Join<'_, T> {

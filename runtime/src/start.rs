@@ -7,7 +7,10 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getegid, geteuid, getgid, getuid, kill_process,
+    pidfd_open, waitid,
+};
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 
@@ -21,7 +24,7 @@ use crate::plan::{Plan, StartMethod};
 use crate::stdio::Ends;
 use crate::surroundings::Surroundings;
 use crate::sys;
-use crate::wire::frame::{HEADER, Kind, header};
+use crate::wire::frame::{HEADER, Kind, MAX_REPORT, header};
 
 /// How many generations of children may stand above one another: what stops a function that calls itself.
 const MAX_DEPTH: u32 = 32;
@@ -109,6 +112,12 @@ fn greeting(plan: &Plan, name: &str) -> Result<Greeting, Cause> {
              or write `#[procession::main]`",
         ));
     }
+    if sys::secure_mode() || getuid() != geteuid() || getgid() != getegid() {
+        return Err(Cause::start(
+            Stage::Setup,
+            "this program has more rights than its caller, or has given some up: a child could not tell who its parent is",
+        ));
+    }
     if depth() >= MAX_DEPTH {
         let reason =
             format!("{MAX_DEPTH} generations of processes stand above this one: does it call itself?");
@@ -135,6 +144,10 @@ fn greeting(plan: &Plan, name: &str) -> Result<Greeting, Cause> {
 fn written(bootstrap: &Bootstrap, arguments: Bytes) -> Result<Greeting, Cause> {
     let body =
         postcard::to_stdvec(bootstrap).map_err(|error| Cause::start(Stage::Setup, error.to_string()))?;
+    if body.len() as u64 > MAX_REPORT {
+        let reason = format!("what the child is to be told has {} bytes: is its name that long?", body.len());
+        return Err(Cause::start(Stage::Setup, reason));
+    }
     let mut head = BytesMut::with_capacity(2 * HEADER + body.len() + SMALL);
     head.put_slice(&header(Kind::Start, body.len() as u64));
     head.put_slice(&body);
@@ -151,7 +164,8 @@ fn spawn(environment: &[CString], descriptors: &[(BorrowedFd<'_>, RawFd)]) -> st
     let program = arguments.next().unwrap_or_else(|| "procession".into());
     let arguments: Vec<CString> = [program.into_vec(), sys::MARKER.to_bytes().to_vec()]
         .into_iter()
-        .chain(arguments.map(OsString::into_vec))
+        // Without the constructor a child still has the marker that it was started with.
+        .chain(arguments.map(OsString::into_vec).skip_while(|argument| argument == sys::MARKER.to_bytes()))
         .map(|argument| CString::new(argument).map_err(std::io::Error::from))
         .collect::<Result<_, _>>()?;
     sys::spawn(c"/proc/self/exe", &arguments, environment, descriptors)
@@ -160,6 +174,9 @@ fn spawn(environment: &[CString], descriptors: &[(BorrowedFd<'_>, RawFd)]) -> st
 /// A pidfd of a child of ours: were it reaped by other code meanwhile, its number could be a stranger's by now.
 fn watched(pid: Pid) -> Result<OwnedFd, Cause> {
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| {
+        if error == Errno::SRCH {
+            return Cause::Reaped;
+        }
         give_up(pid);
         Cause::system(Stage::Spawn, "pidfd_open (Linux has it since 5.3)", &error.into())
     })?;

@@ -1,9 +1,9 @@
 //! What a child finds when it starts: environment, directory, limits, and its standard streams.
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use rustix::fs::Mode;
@@ -64,19 +64,22 @@ impl Environment {
         let inherited =
             std::env::vars_os().filter(|(key, _)| !self.cleared && !self.changes.contains_key(key));
         let set = self.changes.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
-        inherited.chain(set).map(|(key, value)| string(key, value)).collect()
+        inherited.chain(set).map(|(key, value)| string(&key, &value)).collect()
     }
 }
 
-fn string(key: OsString, value: OsString) -> io::Result<CString> {
+fn string(key: &OsStr, value: &OsStr) -> io::Result<CString> {
     let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
     // The standard library gives names that begin with `=`, which some programs have.
     if key.is_empty() || key.as_encoded_bytes()[1..].contains(&b'=') {
         return Err(invalid(format!("{} cannot be the name of a variable", key.display())));
     }
-    let shown = key.clone();
-    let bytes = [key.into_vec(), value.into_vec()].join(&b'=');
-    CString::new(bytes).map_err(|_nul| invalid(format!("the variable {} has a NUL in it", shown.display())))
+    // With room for the NUL at the end, which would else move it all.
+    let mut bytes = Vec::with_capacity(key.len() + value.len() + 2);
+    bytes.extend_from_slice(key.as_bytes());
+    bytes.push(b'=');
+    bytes.extend_from_slice(value.as_bytes());
+    CString::new(bytes).map_err(|_nul| invalid(format!("the variable {} has a NUL in it", key.display())))
 }
 
 /// What a child does to itself before its function runs.

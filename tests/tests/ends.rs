@@ -24,6 +24,27 @@ isolated! {
         assert!(plain_panics().await.unwrap_err().is_panic());
     }
 
+    /// PR27: the panic that is told is the one that ended the function, not one that was caught before it.
+    async fn pr27_panics_that_were_passed_on() {
+        let error = passes_a_panic_on().await.unwrap_err();
+        let Cause::Panicked { message, location: None, .. } = error.cause() else { panic!("{error:?}") };
+        assert_eq!(message, "the true one");
+    }
+
+    /// PR26: a panic is told as one where nobody can read what the child prints.
+    async fn pr26_panics_without_stderr() {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let error = panics("unseen".into()).stderr(full).await.unwrap_err();
+        assert!(error.is_panic(), "{error:?}");
+    }
+
+    /// PR21: what does not end is left behind when its time is over.
+    async fn pr21_endless_work_is_left_behind() {
+        let mut process = leaves_endless_work().spawn().await.unwrap();
+        assert_eq!(process.join().await.unwrap(), 7);
+        assert_eq!(process.exit_code(), Some(0));
+    }
+
     /// PR27: a panic whose payload is not text is one all the same.
     async fn pr27_panics_without_words() {
         let error = panics_with_a_number().await.unwrap_err();
@@ -32,7 +53,7 @@ isolated! {
 
     /// PR26: a backtrace comes along if it is asked for.
     async fn pr26_backtraces() {
-        let error = backtrace_asked_for().await.unwrap().unwrap_err();
+        let error = panics("trace".into()).env("RUST_BACKTRACE", "1").await.unwrap_err();
         let Cause::Panicked { backtrace: Some(backtrace), .. } = error.cause() else { panic!("{error:?}") };
         assert!(backtrace.contains("ends::panics"), "{backtrace}");
     }
@@ -48,7 +69,7 @@ isolated! {
 
     /// R4, PR27: each signal is told by its number; so are abort and a bad access.
     async fn r04_signals() {
-        for signal in [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP, Signal::USR1, Signal::PIPE] {
+        for signal in [Signal::KILL, Signal::TERM, Signal::HUP, Signal::USR1, Signal::SEGV, Signal::BUS, Signal::PIPE] {
             // A child ignores SIGPIPE, as every Rust program does.
             let expected = if signal == Signal::PIPE { None } else { Some(signal.as_raw()) };
             let ended = raises(signal.as_raw()).await;
@@ -68,7 +89,8 @@ isolated! {
             assert!(limit > 0 || !core_dumped, "{error:?} with a limit of zero");
         }
         let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
-        let beside_the_process = !pattern.starts_with(['|', '/']);
+        let allowed = rustix::process::getrlimit(rustix::process::Resource::Core).maximum != Some(0);
+        let beside_the_process = allowed && !pattern.starts_with(['|', '/']);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), usize::from(beside_the_process));
     }
 
@@ -212,6 +234,22 @@ async fn panics(word: String) {
 }
 
 #[process]
+async fn passes_a_panic_on() {
+    drop(std::panic::catch_unwind(|| panic!("a harmless one")));
+    std::panic::resume_unwind(Box::new("the true one"))
+}
+
+#[process]
+async fn leaves_endless_work() -> u8 {
+    tokio::task::spawn_blocking(|| {
+        loop {
+            std::thread::park();
+        }
+    });
+    7
+}
+
+#[process]
 fn plain_panics() {
     panic!("plain")
 }
@@ -219,17 +257,6 @@ fn plain_panics() {
 #[process]
 async fn panics_with_a_number() {
     std::panic::panic_any(7)
-}
-
-/// Runs the test's own function once more, in a child that has `RUST_BACKTRACE` set.
-#[process]
-async fn backtrace_asked_for() -> Result<(), ProcessError> {
-    panics_if_asked().await
-}
-
-#[process]
-async fn panics_if_asked() {
-    panics("trace".into()).local().await.unwrap();
 }
 
 #[process]

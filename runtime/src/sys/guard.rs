@@ -8,7 +8,15 @@ use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The second argument of a child. The first is the parent's own; the parent's others follow.
-pub(crate) const MARKER: &CStr = c"--procession-child-of-this-program";
+///
+/// It names the version, so that two of them in one program do not take over one another's children.
+pub(crate) const MARKER: &CStr = {
+    let marker = concat!("--procession-child-", env!("CARGO_PKG_VERSION"), "\0");
+    match CStr::from_bytes_with_nul(marker.as_bytes()) {
+        Ok(marker) => marker,
+        Err(_) => panic!("it ends with its only NUL"),
+    }
+};
 
 static ARMED: AtomicBool = AtomicBool::new(false);
 

@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
@@ -44,13 +44,12 @@ fn take(fd: RawFd) -> Option<OwnedFd> {
 /// # Errors
 /// Those of `fcntl(2)`, `F_SETOWN`, `F_SETSIG` and `O_ASYNC`.
 pub(crate) fn arm_lifeline() -> io::Result<()> {
-    let lifeline = take(LIFELINE_FD).ok_or_else(io::Error::last_os_error)?;
     let group = rustix::process::getpgrp().as_raw_nonzero().get();
     set(LIFELINE_FD, libc::F_SETOWN, -group)?;
     set(LIFELINE_FD, F_SETSIG, libc::SIGKILL)?;
     set(LIFELINE_FD, libc::F_SETFL, libc::O_ASYNC | libc::O_NONBLOCK)?;
-    // It stays open for as long as the process lives.
-    Box::leak(Box::new(lifeline));
+    // It stays open, also in the programs that this process starts or becomes: they are of its group, and the signal is
+    // theirs too, even if this process is gone by then and its parent has not come to end them.
     Ok(())
 }
 
@@ -107,4 +106,18 @@ pub(crate) fn ignore_broken_pipes() -> io::Result<()> {
 pub(crate) fn at_exit(function: extern "C" fn()) {
     // SAFETY: the function may be called at any time from then on, and does not unwind.
     unsafe { libc::atexit(function) };
+}
+
+/// Sends SIGKILL to the process group that a process led, whether or not it was reaped. See `pidfd_send_signal(2)`.
+///
+/// # Errors
+/// `ESRCH` if nobody is left in it; `EINVAL` where the kernel is older than 6.9.
+pub(crate) fn kill_group(leader: BorrowedFd<'_>) -> io::Result<()> {
+    const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 4;
+    let (fd, info) = (leader.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+    // SAFETY: the descriptor is open, and without a `siginfo_t` the kernel makes its own.
+    let code = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, fd, libc::SIGKILL, info, PIDFD_SIGNAL_PROCESS_GROUP)
+    };
+    if code == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

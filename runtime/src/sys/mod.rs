@@ -12,8 +12,8 @@ mod spawn;
 pub(crate) use guard::{MARKER, arm, armed};
 pub(crate) use image::{LoadedImage, distance, entry_at, loaded_image};
 pub(crate) use inherited::{
-    arm_lifeline, at_exit, close_strangers, exit_now, ignore_broken_pipes, inherited_socket, secure_mode,
-    watch, write_once,
+    arm_lifeline, at_exit, close_strangers, exit_now, ignore_broken_pipes, inherited_socket, kill_group,
+    secure_mode, watch, write_once,
 };
 pub(crate) use overflow::{catch_overflows, guard_thread};
 pub(crate) use spawn::{LIFELINE_FD, LINK_FD, spawn};

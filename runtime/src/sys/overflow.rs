@@ -3,7 +3,7 @@
 //! The standard library does this in what runs before `main`, which a child never comes to. A thread that has
 //! no stack left cannot run a handler on it: each thread needs an alternate stack, see `sigaltstack(2)`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::mem::MaybeUninit;
@@ -16,36 +16,61 @@ const HANDLER_STACK: usize = 32 << 10;
 /// stack grows, so that the first page beyond is the one that faults.
 const NEAR: usize = 64 << 10;
 
-/// Has the two signals of a bad access tell overflows from others, for threads that have been guarded.
+/// Has the two signals of a bad access tell overflows from others, for threads that have been guarded. A handler
+/// that the program has installed before, in a constructor, stays.
 ///
 /// # Errors
 /// Those of `sigaction(2)`.
 pub(crate) fn catch_overflows() -> io::Result<()> {
     guard_thread();
     for signal in [libc::SIGSEGV, libc::SIGBUS] {
-        let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-        let fields = action.as_mut_ptr();
-        // SAFETY: all zeros is a valid `sigaction`, and the pointer is to one.
-        unsafe { (*fields).sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK };
-        // SAFETY: as above.
-        unsafe { (*fields).sa_sigaction = on_fault as *const () as usize };
-        // SAFETY: the handler is async-signal-safe: it does arithmetic, one `write`, and one `sigaction`.
-        if unsafe { libc::sigaction(signal, fields, ptr::null_mut()) } == -1 {
-            return Err(io::Error::last_os_error());
+        if is_default(signal)? {
+            install(signal)?;
         }
+    }
+    Ok(())
+}
+
+fn is_default(signal: c_int) -> io::Result<bool> {
+    let mut present = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action the call only writes the present one.
+    if unsafe { libc::sigaction(signal, ptr::null(), present.as_mut_ptr()) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has written it; all zeros would be a valid one, too.
+    Ok(unsafe { present.assume_init() }.sa_sigaction == libc::SIG_DFL)
+}
+
+fn install(signal: c_int) -> io::Result<()> {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    let fields = action.as_mut_ptr();
+    // SAFETY: all zeros is a valid `sigaction`, and the pointer is to one.
+    unsafe { (*fields).sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK };
+    // SAFETY: as above.
+    unsafe { (*fields).sa_sigaction = on_fault as *const () as usize };
+    // SAFETY: the handler is async-signal-safe: it does arithmetic, and makes system calls that are.
+    if unsafe { libc::sigaction(signal, fields, ptr::null_mut()) } == -1 {
+        return Err(io::Error::last_os_error());
     }
     Ok(())
 }
 
 thread_local! {
     static ALTERNATE: RefCell<Option<AlternateStack>> = const { RefCell::new(None) };
+    /// An address near the top of this thread's stack: what lies above it is not the guard below.
+    static TOP: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Gives this thread a stack for the handler, until it ends. Without memory for it, an overflow is a plain
-/// SIGSEGV.
+/// Gives this thread a stack for the handler, until it ends, unless it has one. Without memory for it, an overflow is
+/// a plain SIGSEGV.
 pub(crate) fn guard_thread() {
-    let stack = AlternateStack::install();
-    ALTERNATE.with(|slot| *slot.borrow_mut() = stack);
+    let here = 0_u8;
+    TOP.set((&raw const here) as usize);
+    ALTERNATE.with_borrow_mut(|slot| {
+        if slot.is_none() {
+            *slot = AlternateStack::install();
+        }
+    });
 }
 
 /// A stack that the kernel switches to for handlers that ask for it.
@@ -55,6 +80,15 @@ struct AlternateStack {
 
 impl AlternateStack {
     fn install() -> Option<Self> {
+        let mut present = MaybeUninit::<libc::stack_t>::zeroed();
+        // SAFETY: without a new stack the call only writes the present one.
+        if unsafe { libc::sigaltstack(ptr::null(), present.as_mut_ptr()) } == -1 {
+            return None;
+        }
+        // SAFETY: the call has written it.
+        if unsafe { present.assume_init() }.ss_flags & libc::SS_DISABLE == 0 {
+            return None;
+        }
         // SAFETY: the call only reads what the kernel left for this process.
         let kernel = unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) };
         let size = HANDLER_STACK + usize::try_from(kernel).unwrap_or(0);
@@ -79,23 +113,29 @@ impl Drop for AlternateStack {
     }
 }
 
-/// Says that the stack has overflowed, if it has, and lets the access happen again, which ends the process
-/// with the signal, and the core dump, that it would have had.
+/// Says that the stack has overflowed, if it has, and lets the process end with the signal, and the core dump, that it
+/// would have had: the access happens again, or, if the signal was sent by somebody, it is sent again.
 ///
 /// # Safety
 /// To be called by the kernel alone.
 unsafe extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel passes valid pointers to a handler that was installed with `SA_SIGINFO`.
     let info = unsafe { &*info };
-    // SAFETY: these two signals carry the address.
+    // SAFETY: restoring the default for this signal is allowed in a handler.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+    if info.si_code <= 0 {
+        // SAFETY: raising is allowed in a handler; the signal comes when the handler returns.
+        unsafe { libc::raise(signal) };
+        return;
+    }
+    // SAFETY: what the kernel sends of these two signals carries the address.
     let address = unsafe { info.si_addr() } as usize;
     // SAFETY: as above.
     let stack_pointer = unsafe { stack_pointer(context.cast()) };
-    if stack_pointer.is_some_and(|pointer| pointer.abs_diff(address) < NEAR) {
+    // What lies above the stack is not below it: that is a bad access like others.
+    if address < TOP.get() && stack_pointer.is_some_and(|pointer| pointer.abs_diff(address) < NEAR) {
         crate::link::report_overflow();
     }
-    // SAFETY: restoring the default for this signal is allowed in a handler.
-    unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 
 /// # Safety

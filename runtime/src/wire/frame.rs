@@ -135,7 +135,9 @@ pub(crate) fn read_frame(
         other => other?,
     }
     let (kind, length) = parse(&header, max_message)?;
-    let mut body = Vec::new();
+    // Room for what is short is made at once, so that one read takes it in; what is long grows as it comes.
+    let room = usize::try_from(length).map_or(READ_AHEAD, |length| length.min(READ_AHEAD));
+    let mut body = Vec::with_capacity(room);
     stream.take(length).read_to_end(&mut body)?;
     Ok((body.len() as u64 == length).then_some((kind, body)))
 }

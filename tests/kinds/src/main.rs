@@ -14,6 +14,19 @@ mod greeting {
     unsafe extern "C" {
         // SAFETY: it reads the length of a constant.
         safe fn greeting_length() -> usize;
+        // SAFETY: it ends the process, which is what its caller wants.
+        safe fn access_nothing();
+        // SAFETY: as above.
+        safe fn run_off_the_stack() -> usize;
+    }
+
+    /// Crashes, in one of two ways that are no stack overflow.
+    pub(super) fn crash(off_the_stack: bool) -> usize {
+        if off_the_stack {
+            return run_off_the_stack();
+        }
+        access_nothing();
+        0
     }
 
     /// The length of a string that C++ makes before `main`.
@@ -49,6 +62,11 @@ fn exits() {
 }
 
 #[process]
+fn crashes(off_the_stack: bool) -> usize {
+    greeting::crash(off_the_stack)
+}
+
+#[process]
 fn overflows(n: u64) -> u64 {
     deeper(n)
 }
@@ -67,7 +85,14 @@ fn story() {
     println!("{:?}", describe(7_u16).blocking());
     println!("{:?}", greeting_length().blocking());
     println!("{:?}", nested(3).blocking());
-    for ended in [panics().blocking(), exits().blocking(), overflows(0).blocking().map(drop)] {
+    let ends = [
+        panics().blocking(),
+        exits().blocking(),
+        overflows(0).blocking().map(drop),
+        crashes(false).blocking().map(drop),
+        crashes(true).blocking().map(drop),
+    ];
+    for ended in ends {
         println!("{}", ended.map_or_else(|error| error.cause().to_string(), |()| "returned".to_owned()));
     }
 }

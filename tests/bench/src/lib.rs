@@ -1,0 +1,16 @@
+//! What the benchmarks have in common: the least that a start can cost ([`limit`]), a measure that a busy machine
+//! does not blur ([`compare`]), and what a process has in memory ([`settled_memory_of`]).
+//!
+//! | command | shows |
+//! |---|---|
+//! | `cargo bench -p procession-bench --bench start` | a start, a number in, one out, the exit seen; its ratio to the limit |
+//! | `cargo bench -p procession-bench --bench idle` | the memory of a child that waits |
+//!
+//! Times differ from machine to machine and from hour to hour. What counts are ratios within one run.
+
+mod alternating;
+pub mod limit;
+mod memory;
+
+pub use alternating::{Comparison, compare};
+pub use memory::{Memory, settled_memory_of};

@@ -1,0 +1,480 @@
+//! Calls in a system that has nothing left, in a program whose other code waits for its children, and in one that was
+//! started in a strange way: an error that says so, or a value. Requirements 15, 16, 36 and 43.
+//!
+//! What needs a tool or a right that this machine lacks is skipped, and says so on stderr; with `PROCESSION_NO_SKIP` it
+//! fails. `PROCESSION_INJECT` is how many system calls are made to fail, or `all`; `PROCESSION_SEED` repeats a choice.
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+#[path = "../src/bin/root/random.rs"]
+mod random;
+
+use std::env;
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Write, stderr};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use procession::{Cause, Process, ProcessError, Resource, Stage, current, process};
+use procession_tests::{Isolated, NotPassed, descendants_of, eventually, isolated, open_fds, state};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+
+use random::Random;
+
+const ROOT: &str = env!("CARGO_BIN_EXE_root");
+
+/// The uid of nobody in particular, and that of the owner of a program that nobody may start.
+const NOBODY: u32 = 65534;
+const SOMEBODY: u32 = 1;
+
+fn root(arguments: &[&str]) -> Command {
+    let mut command = Command::new(ROOT);
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Lines that a program has printed; it has succeeded.
+#[track_caller]
+fn lines(command: &mut Command) -> Vec<String> {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let (stdout, stderr) =
+        (String::from_utf8(stdout).unwrap(), String::from_utf8_lossy(&stderr).into_owned());
+    assert!(status.success(), "{command:?}: {status}\n{stdout}{stderr}");
+    stdout.lines().map(str::to_owned).collect()
+}
+
+/// Runs a test if there is what it needs; else says that it does not.
+fn needing(
+    what: &str,
+    is_there: bool,
+    test: impl FnOnce() -> Result<(), NotPassed>,
+) -> Result<(), NotPassed> {
+    if is_there {
+        return test();
+    }
+    assert!(env::var_os("PROCESSION_NO_SKIP").is_none(), "there is no {what} here");
+    let test = std::thread::current();
+    // Not by a macro, whose words libtest would keep to itself.
+    let mut told = stderr().lock();
+    writeln!(told, "SKIPPED: {}: there is no {what} here", test.name().unwrap_or("?")).unwrap();
+    Ok(())
+}
+
+fn succeeds(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+fn is_root() -> bool {
+    geteuid().is_root()
+}
+
+#[process]
+async fn answers(n: u32) -> u32 {
+    n
+}
+
+#[process]
+async fn answers_when_asked() -> String {
+    current().stopping().await;
+    "still here".into()
+}
+
+/// What came of starting more than there are descriptors for.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Crowd {
+    lived: usize,
+    refused: Vec<ProcessError>,
+    afterwards: Result<u32, ProcessError>,
+    left: usize,
+}
+
+/// Starts so many, sees that those which live do, and how it is when they are gone.
+#[process]
+async fn crowd(number: usize) -> Crowd {
+    answers(1).await.unwrap();
+    let before = open_fds().len();
+    let started: Vec<_> = (0..number).map(|_| answers_when_asked().spawn()).collect();
+    let started = futures::future::join_all(started).await;
+    let (living, refused): (Vec<_>, Vec<_>) = started.into_iter().partition(Result::is_ok);
+    let mut living: Vec<Process<String>> = living.into_iter().map(Result::unwrap).collect();
+    for process in &mut living {
+        process.stop(Duration::from_secs(3600)).await.unwrap();
+        assert_eq!(process.join().await.unwrap(), "still here");
+    }
+    let lived = living.len();
+    drop(living);
+    let afterwards = answers(7).await;
+    let left = open_fds().len() - before;
+    Crowd { lived, refused: refused.into_iter().filter_map(Result::err).collect(), afterwards, left }
+}
+
+isolated! {
+    /// 36: what does not fit is refused with the reason, what fits works, and afterwards all is well.
+    async fn r36_descriptors_for_a_few() {
+        let Crowd { lived, refused, afterwards, left } =
+            crowd(40).rlimit(Resource::OpenFiles, 32, 32).await.unwrap();
+        assert!(lived >= 5 && lived + refused.len() == 40, "{lived} {refused:?}");
+        for error in refused {
+            let Cause::Start { stage: Stage::Spawn, errno, .. } = error.cause() else { panic!("{error:?}") };
+            assert_eq!(*errno, Some(rustix::io::Errno::MFILE.raw_os_error()), "{error}");
+        }
+        assert_eq!(afterwards.unwrap(), 7);
+        assert_eq!(left, 0);
+    }
+
+    /// 36: so few that not even a child's own runtime fits are told for what they are.
+    async fn r36_descriptors_for_nobody() {
+        for limit in 0..20 {
+            match answers(3).rlimit(Resource::OpenFiles, limit, limit).await {
+                Ok(3) => assert!(limit > 5, "{limit}"),
+                Ok(_) => unreachable!(),
+                Err(error) => assert!(is_true_of_a_lack(error.cause()), "{limit}: {error:?}"),
+            }
+        }
+    }
+
+    /// 15: where other code waits for every child, there is a value, or a cause that says so.
+    fn r15_somebody_else_waits() {
+        lines(&mut root(&["thief"]));
+    }
+
+    /// 16: a program whose file was deleted, or replaced by another, goes on to start what it was.
+    fn r16_the_file_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = copied_to(directory.path());
+        let mut running = Running::start(&program);
+        assert_eq!(running.answer("first"), r#"value "first, the child's child""#);
+        fs::remove_file(&program).unwrap();
+        assert_eq!(running.answer("deleted"), r#"value "deleted, the child's child""#);
+        fs::copy("/bin/true", &program).unwrap();
+        assert_eq!(running.answer("anew"), r#"value "anew, the child's child""#);
+
+        let program = copied_to(directory.path());
+        let mut running = Running::start(&program);
+        let other = directory.path().join("other");
+        fs::copy("/bin/true", &other).unwrap();
+        fs::rename(other, &program).unwrap();
+        assert_eq!(running.answer("replaced"), r#"value "replaced, the child's child""#);
+    }
+
+    /// 16: what is done to a file but its contents does not make it another.
+    fn r16_the_file_is_touched() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = copied_to(directory.path());
+        let mut running = Running::start(&program);
+        assert_eq!(running.answer("first"), r#"value "first, the child's child""#);
+        fs::set_permissions(&program, Permissions::from_mode(0o700)).unwrap();
+        fs::hard_link(&program, directory.path().join("link")).unwrap();
+        fs::File::open(&program).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(running.answer("touched"), r#"value "touched, the child's child""#);
+    }
+}
+
+/// Whether it says that there are no descriptors; the runtime of a child says so by a panic of its own.
+fn is_true_of_a_lack(cause: &Cause) -> bool {
+    match cause {
+        Cause::Start { .. } => true,
+        Cause::Panicked { message, location, .. } => {
+            message.contains("Too many open files")
+                && location.as_deref().is_some_and(|place| place.contains("/tokio-"))
+        }
+        _ => false,
+    }
+}
+
+fn copied_to(directory: &Path) -> PathBuf {
+    let program = directory.join("a program");
+    drop(fs::remove_file(&program));
+    fs::copy(ROOT, &program).unwrap();
+    program
+}
+
+/// A program that starts a child for each line that it reads.
+struct Running {
+    program: std::process::Child,
+    output: BufReader<std::process::ChildStdout>,
+}
+
+impl Running {
+    fn start(program: &Path) -> Self {
+        let mut command = Command::new(program);
+        command.arg("generations").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut program = command.spawn().unwrap();
+        let output = BufReader::new(program.stdout.take().unwrap());
+        let mut running = Self { program, output };
+        assert!(running.line().starts_with("pid "));
+        running
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    fn answer(&mut self, question: &str) -> String {
+        writeln!(self.program.stdin.as_mut().unwrap(), "{question}").unwrap();
+        self.line()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The end of its input is its end.
+        drop(self.program.stdin.take());
+        self.program.wait().unwrap();
+    }
+}
+
+/// 15: a program that was started with SIGCHLD ignored, whose children the kernel reaps.
+#[test]
+fn r15_nobody_waits() -> Result<(), NotPassed> {
+    let ignoring = || {
+        let mut command = Command::new("env");
+        command.args(["--ignore-signal=CHLD", ROOT, "unwaited"]);
+        command
+    };
+    let is_there = succeeds("env", &["--ignore-signal=CHLD", "true"]);
+    needing("env(1) with --ignore-signal", is_there, || {
+        Isolated::new(module_path!(), "r15_nobody_waits").run(|| {
+            let expected = [
+                "value 3",
+                "cause Reaped",
+                "cause Reaped",
+                "cause Reaped",
+                "cause TimedOut { after: 10ms }",
+                "cause Reaped",
+                "children 0",
+            ];
+            assert_eq!(lines(&mut ignoring()), expected);
+        })
+    })
+}
+
+/// As the first process of a PID namespace, where no other process would be its parent's parent.
+#[test]
+fn as_process_one() -> Result<(), NotPassed> {
+    let namespace = ["--pid", "--fork", "--mount-proc"];
+    needing(
+        "right to make a PID namespace",
+        succeeds("unshare", &[&namespace[..], &["true"]].concat()),
+        || {
+            Isolated::new(module_path!(), "as_process_one").run(|| {
+                let mut command = Command::new("unshare");
+                let told = lines(
+                    command.args(namespace).args([ROOT, "generations"]).stdin(Stdio::from(line("one"))),
+                );
+                assert_eq!(told, ["pid 1", r#"value "one, the child's child""#]);
+                let mut command = Command::new("unshare");
+                let told = lines(command.args(namespace).args([ROOT, "orphans"]));
+                assert_eq!(
+                    told,
+                    ["value ExitStatus(Signaled { signal: 9, core_dumped: false })", "value 3", "alive 0"]
+                );
+            })
+        },
+    )
+}
+
+/// A file with one line.
+fn line(text: &str) -> fs::File {
+    let path = tempfile::NamedTempFile::new().unwrap();
+    writeln!(path.as_file(), "{text}").unwrap();
+    fs::File::open(path.path()).unwrap()
+}
+
+/// 43: a program that runs with more rights than its caller starts nothing, and is no child of anybody.
+#[test]
+fn r43_more_rights_than_the_caller() -> Result<(), NotPassed> {
+    let is_there = is_root() && succeeds("setpriv", &["--reuid=65534", "--clear-groups", "true"]);
+    needing("root's rights and setpriv(1)", is_there, || {
+        Isolated::new(module_path!(), "r43_more_rights_than_the_caller").run(more_rights_than_the_caller)
+    })
+}
+
+fn more_rights_than_the_caller() {
+    let directory = tempfile::tempdir().unwrap();
+    // Others have to come as far as the program.
+    for folder in directory.path().ancestors().take(3) {
+        if !folder.ends_with("tmp") || folder != env::temp_dir().parent().unwrap() {
+            fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+    let program = copied_to(directory.path());
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.arg(format!("--reuid={NOBODY}")).args(["--clear-groups", "--"]).arg(&program).args(arguments);
+        command.stdin(Stdio::null());
+        command
+    };
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(lines(&mut as_nobody(&["first"])), ["value 3"], "nobody may start it");
+
+    chown(&program, Some(SOMEBODY), None).unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o4755)).unwrap();
+    let told = as_nobody(&["--procession-child-of-this-program"]).output().unwrap();
+    assert_eq!(told.status.code(), Some(64));
+    assert!(String::from_utf8_lossy(&told.stderr).contains("AT_SECURE"), "{told:?}");
+
+    let told = as_nobody(&["first"]).output().unwrap();
+    let (words, errors) = (String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
+    assert!(
+        words.starts_with("cause Start { stage: Setup") && words.contains("AT_SECURE"),
+        "{words}{errors}"
+    );
+    assert_eq!(errors, "");
+}
+
+/// A system call, how it can fail, and how many of them there are in a process that starts one or is one.
+type Failing = (&'static str, &'static [&'static str], u32);
+
+/// What a start consists of. Left out is what cannot fail so, and does not happen where strace lets it fail: `write(2)`
+/// and `futex(2)` wake others, `close(2)` closes whatever it says. After a `brk(2)` that fails once glibc's `malloc` may
+/// crash by itself.
+const FAILING: &[Failing] = &[
+    ("socketpair", &["EMFILE", "ENFILE", "ENOMEM"], 5),
+    ("pipe2", &["EMFILE", "ENFILE"], 2),
+    ("open", &["EMFILE", "ENFILE", "ENOMEM", "EINTR"], 8),
+    ("openat", &["EMFILE", "ENFILE", "ENOMEM", "EINTR"], 6),
+    ("fcntl", &["EMFILE", "ENOMEM"], 20),
+    ("epoll_create1", &["EMFILE", "ENFILE", "ENOMEM"], 2),
+    ("epoll_ctl", &["ENOMEM", "ENOSPC"], 8),
+    ("epoll_wait", &["EINTR"], 10),
+    ("eventfd2", &["EMFILE", "ENFILE", "ENOMEM"], 2),
+    ("clone3", &["EAGAIN", "ENOMEM"], 4),
+    ("execve", &["ENOMEM", "EAGAIN"], 1),
+    ("dup2", &["EMFILE", "EINTR"], 4),
+    ("close_range", &["ENOMEM"], 1),
+    ("setpgid", &["EPERM"], 1),
+    ("pidfd_open", &["EMFILE", "ENFILE", "ENOMEM"], 4),
+    ("waitid", &["EINTR"], 12),
+    ("sendto", &["ENOMEM", "EINTR"], 6),
+    ("writev", &["ENOMEM", "EINTR"], 3),
+    ("recvfrom", &["ENOMEM", "EINTR"], 12),
+    ("mmap", &["ENOMEM"], 20),
+    ("mremap", &["ENOMEM"], 1),
+    ("mprotect", &["ENOMEM"], 7),
+    ("sigaltstack", &["ENOMEM"], 2),
+    ("readlink", &["ENOMEM"], 2),
+    ("newfstatat", &["ENOMEM"], 5),
+];
+
+/// 36: each system call of a start fails once, in the parent, and in each child: there is an error that says so or a
+/// value, and nothing is left.
+#[test]
+fn r36_injected_failures() -> Result<(), NotPassed> {
+    needing("strace(1) that may trace", succeeds("strace", &["-o", "/dev/null", "true"]), || {
+        let limit = Duration::from_secs(120 + 5 * cases().len() as u64);
+        Isolated::new(module_path!(), "r36_injected_failures").limit(limit).run(|| {
+            let usual = outcomes(&mut root(&["calls"]));
+            let failed: Vec<String> =
+                cases().iter().filter_map(|case| injected(case, &usual).err()).collect();
+            assert!(failed.is_empty(), "{} of {}:\n{}", failed.len(), cases().len(), failed.join("\n"));
+        })
+    })
+}
+
+/// What is injected: `SYSCALL:error=ERROR:when=N`, where each thread counts its own calls.
+fn cases() -> Vec<String> {
+    let all = FAILING.iter().flat_map(|(call, errors, number)| {
+        errors
+            .iter()
+            .flat_map(move |error| (1..=*number).map(move |n| format!("{call}:error={error}:when={n}")))
+    });
+    let mut all: Vec<String> = all.collect();
+    let wanted = env::var("PROCESSION_INJECT").unwrap_or_else(|_unset| "24".into());
+    if wanted != "all" {
+        let seed = env::var("PROCESSION_SEED").ok().map_or(1, |seed| seed.parse().unwrap());
+        let (mut random, wanted) = (Random(seed), wanted.parse().unwrap());
+        while all.len() > wanted {
+            all.swap_remove(usize::try_from(random.below(all.len() as u64)).unwrap());
+        }
+    }
+    all
+}
+
+/// The lines that the calls give: their outcomes, and what is kept.
+fn outcomes(command: &mut Command) -> Vec<String> {
+    lines(command.stderr(Stdio::piped()))
+}
+
+/// Runs the calls with a failure in them; the error says what is wrong about it.
+fn injected(case: &str, usual: &[String]) -> Result<(), String> {
+    let mut program = root(&["stopped"]);
+    let program = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually(Duration::from_secs(30), || state(program.id()) == Some('T'));
+    let mut strace = Command::new("strace");
+    let inject = format!("inject={case}");
+    let (pid, (call, _)) = (program.id().to_string(), case.split_once(':').unwrap());
+    strace.args(["-f", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject, "-p", &pid]);
+    let mut strace = strace.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut attached = String::new();
+    let mut words = BufReader::new(strace.stderr.take().unwrap());
+    words.read_line(&mut attached).unwrap();
+    assert!(attached.contains("attached"), "{attached}");
+    kill_process(Pid::from_raw(program.id().cast_signed()).unwrap(), Signal::CONT).unwrap();
+    let told = ended(program, case);
+    std::io::copy(&mut words, &mut std::io::sink()).unwrap();
+    strace.wait().unwrap();
+    judged(case, &told?, usual)
+}
+
+/// The output of a program that has to end.
+fn ended(program: std::process::Child, case: &str) -> Result<Output, String> {
+    let pid = program.id();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || drop(sender.send(program.wait_with_output().unwrap())));
+    let told = receiver.recv_timeout(procession_tests::patience(Duration::from_secs(20))).map_err(|_late| {
+        let below: Vec<String> = descendants_of(pid).iter().map(ToString::to_string).collect();
+        kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
+        format!("{case}: not done after 20 s, with {below:?}")
+    });
+    reader.join().unwrap();
+    told
+}
+
+fn judged(case: &str, told: &Output, usual: &[String]) -> Result<(), String> {
+    let (words, errors) = (String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
+    let lines: Vec<&str> = words.lines().collect();
+    let wrong = |what: &str| Err(format!("{case}: {what}:\n{words}{errors}"));
+    if told.status.signal() == Some(6) && errors.contains("/library/std/src/") {
+        // What the standard library does where a thread, which it has been given, finds no memory.
+        return Ok(());
+    }
+    // Tokio has no error for some of what it lacks.
+    let is_ours =
+        |line: &str| line.contains("thread '") && line.contains("panicked") && !line.contains("/tokio-");
+    if !told.status.success() || errors.lines().any(is_ours) {
+        return wrong(&format!("the program {}", told.status));
+    }
+    let (Some((kept, outcomes)), Some((usually_kept, values))) = (lines.split_last(), usual.split_last())
+    else {
+        return wrong("no words");
+    };
+    if kept != usually_kept {
+        return wrong(&format!("it keeps something, where usually it has {usually_kept}"));
+    }
+    let is_known = |(outcome, value): (&&str, &String)| *outcome == value || is_cause_of_a_lack(outcome);
+    if outcomes.len() == values.len() && outcomes.iter().zip(values).all(is_known) {
+        return Ok(());
+    }
+    wrong("a value that is not, or a cause that is not true")
+}
+
+/// Whether it is the cause of a process that lacks something: it did not start, or it says what it lacks.
+fn is_cause_of_a_lack(outcome: &str) -> bool {
+    let panicked_elsewhere = outcome.starts_with("cause Panicked")
+        && ["/tokio-", "/rustc/", "/mio-"].iter().any(|place| outcome.contains(place));
+    // An allocation that fails is an abort, in every Rust program, and a crash, in the C library's loader.
+    let aborted = ["cause Signaled { signal: 6,", "cause Signaled { signal: 11,"]
+        .iter()
+        .any(|it| outcome.starts_with(it));
+    outcome.starts_with("cause Start {")
+        || outcome.starts_with("cause StatusLost")
+        || panicked_elsewhere
+        || aborted
+}
