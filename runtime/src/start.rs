@@ -115,7 +115,8 @@ fn greeting(plan: &Plan, name: &str) -> Result<Greeting, Cause> {
     if sys::secure_mode() || getuid() != geteuid() || getgid() != getegid() {
         return Err(Cause::start(
             Stage::Setup,
-            "this program has more rights than its caller, or has given some up: a child could not tell who its parent is",
+            "this program has more rights than its caller (AT_SECURE), or has given some up: \
+             a child could not tell who its parent is",
         ));
     }
     if depth() >= MAX_DEPTH {
