@@ -16,7 +16,7 @@ use crate::current::{Born, be};
 use crate::entry::{Body, Entry, Ready, Running};
 use crate::family::join_children;
 use crate::image::Image;
-use crate::link::{self, Bootstrap, Report};
+use crate::link::{self, Bootstrap, NoParent, Report};
 use crate::wire::frame::{Kind, MAX_REPORT};
 use crate::wire::{DecodeError, EncodeError, Limits};
 use crate::{panic, sys};
@@ -75,7 +75,8 @@ pub fn run_main<T>(main: impl FnOnce() -> T) -> T {
 pub(crate) fn take_over(finish_start: impl FnOnce()) -> ! {
     let stream = match link::inherit() {
         Ok(stream) => stream,
-        Err(why) => refuse(why),
+        Err(NoParent::ByHand(why)) => refuse(why),
+        Err(NoParent::Gone) => sys::exit_now(code::USAGE),
     };
     sys::arm();
     sys::close_strangers();

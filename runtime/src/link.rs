@@ -11,7 +11,6 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Cause, Stage};
@@ -75,30 +74,32 @@ static WRITING: AtomicBool = AtomicBool::new(false);
 /// The link's descriptor, for a signal handler.
 static LINK_FD: AtomicI32 = AtomicI32::new(-1);
 
+/// Why a process that carries the marker is nobody's child.
+#[derive(Debug)]
+pub(crate) enum NoParent {
+    /// It was started by hand.
+    ByHand(&'static str),
+    /// Its parent is gone already, or has never been its parent: neither is worth a word. A parent of many threads can
+    /// be gone while its end of the link is still being closed, so that the two cannot be told apart.
+    Gone,
+}
+
 /// Takes the link that the parent has left, if there is a parent that has.
 ///
 /// The marker in the arguments is no authority: whoever starts the program can write it there. The other end of
 /// the link must be of our parent and our user, and this program must not run with more rights than its caller.
-pub(crate) fn inherit() -> Result<UnixStream, &'static str> {
+pub(crate) fn inherit() -> Result<UnixStream, NoParent> {
     if sys::secure_mode() {
-        return Err("it runs with more rights than its caller (AT_SECURE)");
+        return Err(NoParent::ByHand("it runs with more rights than its caller (AT_SECURE)"));
     }
-    let stream = sys::inherited_socket().ok_or("there is no link to a parent")?;
+    let stream = sys::inherited_socket().ok_or(NoParent::ByHand("there is no link to a parent"))?;
+    if getsockopt(&stream, PeerCredentials).is_err() {
+        return Err(NoParent::ByHand("its link is not a socket"));
+    }
     if rustix::process::getpgrp() != rustix::process::getpid() {
-        return Err("it does not lead a process group, as every child does");
+        return Err(NoParent::ByHand("it does not lead a process group, as every child does"));
     }
-    // One whose parent has died since it was started is no news to anybody.
-    if is_from_parent(&stream) || is_abandoned(&stream) {
-        Ok(stream)
-    } else {
-        Err("its link is not its parent's")
-    }
-}
-
-/// Whether the other end of the link is closed.
-fn is_abandoned(stream: &UnixStream) -> bool {
-    let mut polled = [PollFd::new(stream, PollFlags::empty())];
-    poll(&mut polled, Some(&Timespec::default())).is_ok() && polled[0].revents().contains(PollFlags::HUP)
+    if is_from_parent(&stream) { Ok(stream) } else { Err(NoParent::Gone) }
 }
 
 /// Whether the other end of the link was made by the process that is our parent now.

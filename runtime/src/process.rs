@@ -18,6 +18,7 @@ use crate::control::Control;
 use crate::error::{Cause, ProcessError};
 use crate::life::{Birth, Ending, Order, live};
 use crate::plan::Plan;
+use crate::signaler::Signaler;
 use crate::status::ExitStatus;
 use crate::stdio::{ChildInput, ChildOutput};
 use crate::wire::{DecodeError, Limits};
@@ -224,7 +225,7 @@ impl<T> Process<T> {
     /// A handle that can only send signals, for whoever is to end the process while another waits for it.
     #[must_use]
     pub fn signaler(&self) -> Signaler {
-        Signaler { child: Arc::clone(&self.child) }
+        Signaler::new(Arc::clone(&self.child))
     }
 
     /// Waits for the function's value.
@@ -317,58 +318,6 @@ impl<T> Drop for Process<T> {
 impl<T> AsFd for Process<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.child.pidfd()
-    }
-}
-
-/// A handle that can only send signals to a process, made by [`Process::signaler`].
-///
-/// A signal to a process that has ended is no error, and does nothing: it cannot hit another one.
-#[derive(Debug, Clone)]
-pub struct Signaler {
-    child: Arc<Child>,
-}
-
-impl Signaler {
-    /// The name of the process.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.child.name
-    }
-
-    /// The id of the process.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.child.pid()
-    }
-
-    /// Whether the process is there, as [`Process::is_alive`].
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
-        self.child.ended().is_none()
-    }
-
-    /// Sends SIGKILL.
-    ///
-    /// # Errors
-    /// Those of `pidfd_send_signal(2)`: the process now belongs to another user.
-    pub fn kill(&self) -> io::Result<()> {
-        self.child.signal(Signal::KILL)
-    }
-
-    /// Sends SIGTERM.
-    ///
-    /// # Errors
-    /// As [`kill`](Self::kill).
-    pub fn terminate(&self) -> io::Result<()> {
-        self.child.signal(Signal::TERM)
-    }
-
-    /// Sends SIGINT.
-    ///
-    /// # Errors
-    /// As [`kill`](Self::kill).
-    pub fn interrupt(&self) -> io::Result<()> {
-        self.child.signal(Signal::INT)
     }
 }
 

@@ -5,7 +5,8 @@ use futures_util::stream::FuturesUnordered;
 
 use crate::call::Call;
 use crate::error::ProcessError;
-use crate::process::{Process, Signaler};
+use crate::process::Process;
+use crate::signaler::Signaler;
 
 /// Processes that are waited for in the order in which they end: tokio's `JoinSet`, for processes.
 ///
