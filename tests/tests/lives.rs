@@ -133,6 +133,8 @@ isolated! {
         let mut process = sleeps(place.place.clone()).spawn().await.unwrap();
         arrived(&place.place).await;
         kill_process(Pid::from_raw(process.pid().cast_signed()).unwrap(), Signal::STOP).unwrap();
+        // Until it has really stopped SIGTERM can end it.
+        eventually_async(SECOND * 30, || state(process.pid()) == Some('T')).await;
         assert_eq!(process.stop(Duration::ZERO).await.unwrap().signal(), Some(9));
     }
 
