@@ -45,7 +45,7 @@ pub fn init() {
         .nth(1)
         .is_some_and(|argument| argument.as_encoded_bytes() == sys::MARKER.to_bytes());
     if !sys::armed() && marked {
-        take_over(|| {});
+        take_over(Entered::InMain, || {});
     }
     sys::arm();
 }
@@ -70,9 +70,21 @@ pub fn run_main<T>(main: impl FnOnce() -> T) -> T {
     output
 }
 
+/// Where a child was taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entered {
+    #[cfg_attr(
+        not(all(feature = "before-main", target_env = "gnu")),
+        expect(dead_code, reason = "there is no constructor")
+    )]
+    BeforeMain,
+    /// The standard library has prepared the process: its handler for stack overflows is there, which knows no parent.
+    InMain,
+}
+
 /// Becomes the child that the parent wants, and ends. `finish_start` runs what the start of the program still
 /// owes: the constructors after ours.
-pub(crate) fn take_over(finish_start: impl FnOnce()) -> ! {
+pub(crate) fn take_over(entered: Entered, finish_start: impl FnOnce()) -> ! {
     let stream = match link::inherit() {
         Ok(stream) => stream,
         Err(NoParent::ByHand(why)) => refuse(why),
@@ -86,7 +98,7 @@ pub(crate) fn take_over(finish_start: impl FnOnce()) -> ! {
         sys::exit_now(code::NO_RESULT);
     }
     finish_start();
-    leave(run(stream))
+    leave(run(stream, entered))
 }
 
 fn refuse(why: &str) -> ! {
@@ -103,7 +115,7 @@ fn leave(code: i32) -> ! {
 
 /// Runs the function and reports; gives the exit code. An error of the link means that the parent is gone, and
 /// nobody is left to tell.
-fn run(mut stream: std::os::unix::net::UnixStream) -> i32 {
+fn run(mut stream: std::os::unix::net::UnixStream, entered: Entered) -> i32 {
     let start = link::read(&mut stream, Kind::Start, MAX_REPORT);
     let Ok(Some(bootstrap)) =
         start.map(|body| body.and_then(|body| postcard::from_bytes::<Bootstrap>(&body).ok()))
@@ -113,7 +125,7 @@ fn run(mut stream: std::os::unix::net::UnixStream) -> i32 {
     let Ok(mut reader) = stream.try_clone() else { return code::NO_RESULT };
     link::open(stream);
     let limits = bootstrap.limits;
-    let entry = match settle(bootstrap) {
+    let entry = match settle(bootstrap, entered) {
         Ok(entry) => entry,
         Err(reason) => return report(&Report::Refused { reason }),
     };
@@ -130,7 +142,7 @@ fn run(mut stream: std::os::unix::net::UnixStream) -> i32 {
 }
 
 /// Makes this process what the parent wants it to be, and finds the function.
-fn settle(bootstrap: Bootstrap) -> Result<&'static Entry, String> {
+fn settle(bootstrap: Bootstrap, entered: Entered) -> Result<&'static Entry, String> {
     let image = Image::this().map_err(|cause| cause.to_string())?;
     if image.identity != bootstrap.image {
         return Err("the program has changed: the child is another build than its parent".into());
@@ -147,7 +159,7 @@ fn settle(bootstrap: Bootstrap) -> Result<&'static Entry, String> {
     be(Born { name, parent_name, parent_pid, depth });
     panic::install_hook();
     sys::ignore_broken_pipes().map_err(|error| error.to_string())?;
-    sys::catch_overflows().map_err(|error| error.to_string())?;
+    sys::catch_overflows(entered).map_err(|error| error.to_string())?;
     Ok(entry)
 }
 

@@ -36,7 +36,9 @@ unsafe extern "C" fn on_start(argc: c_int, argv: *mut *mut c_char, envp: *mut *m
     // SAFETY: the C library passes the program's own argument vector.
     if unsafe { take_marker(argc, argv) } {
         // SAFETY: as above; the constructors after this one have not run yet.
-        crate::boot::take_over(|| unsafe { run_other_constructors(argc, argv, envp) });
+        crate::boot::take_over(crate::boot::Entered::BeforeMain, || unsafe {
+            run_other_constructors(argc, argv, envp)
+        });
     }
     super::guard::arm();
 }

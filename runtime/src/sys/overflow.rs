@@ -9,6 +9,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
 
+use crate::boot::Entered;
+
 /// The handler needs little; the kernel says what it needs itself for the saved registers.
 const HANDLER_STACK: usize = 32 << 10;
 
@@ -16,15 +18,15 @@ const HANDLER_STACK: usize = 32 << 10;
 /// stack grows, so that the first page beyond is the one that faults.
 const NEAR: usize = 64 << 10;
 
-/// Has the two signals of a bad access tell overflows from others, for threads that have been guarded. A handler
-/// that the program has installed before, in a constructor, stays.
+/// Has the two signals of a bad access tell overflows from others, for threads that have been guarded. Before `main` a
+/// handler that is there is the program's own, from a constructor, and stays; in `main` it is the standard library's.
 ///
 /// # Errors
 /// Those of `sigaction(2)`.
-pub(crate) fn catch_overflows() -> io::Result<()> {
+pub(crate) fn catch_overflows(entered: Entered) -> io::Result<()> {
     guard_thread();
     for signal in [libc::SIGSEGV, libc::SIGBUS] {
-        if is_default(signal)? {
+        if entered == Entered::InMain || is_default(signal)? {
             install(signal)?;
         }
     }
