@@ -87,6 +87,12 @@ pub(crate) struct Entry {
     pub(crate) body: Body,
 }
 
+impl Entry {
+    const fn of<F: Function>(body: Body) -> Self {
+        Self { magic: MAGIC, place: F::PLACE, signature: type_name::<F>, body }
+    }
+}
+
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Entry").field(&self.place).finish()
@@ -98,14 +104,7 @@ pub fn async_call<F: AsyncFunction>(arguments: Encoder) -> Call<F::Output>
 where
     F::Output: Message,
 {
-    let entry = const {
-        &Entry {
-            magic: MAGIC,
-            place: F::PLACE,
-            signature: type_name::<F>,
-            body: Body::Async { threads: F::THREADS, prepare: prepare_async::<F> },
-        }
-    };
+    let entry = const { &Entry::of::<F>(Body::Async { threads: F::THREADS, prepare: prepare_async::<F> }) };
     Call::new(entry, arguments)
 }
 
@@ -114,14 +113,7 @@ pub fn plain_call<F: PlainFunction>(arguments: Encoder) -> Call<F::Output>
 where
     F::Output: Message,
 {
-    let entry = const {
-        &Entry {
-            magic: MAGIC,
-            place: F::PLACE,
-            signature: type_name::<F>,
-            body: Body::Plain { prepare: prepare_plain::<F> },
-        }
-    };
+    let entry = const { &Entry::of::<F>(Body::Plain { prepare: prepare_plain::<F> }) };
     Call::new(entry, arguments)
 }
 
