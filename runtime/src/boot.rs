@@ -6,6 +6,8 @@
 use std::any::Any;
 use std::future::Future;
 use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -15,10 +17,11 @@ use crate::block_on::block_on;
 use crate::current::{Born, be};
 use crate::entry::{Body, Entry, Ready, Running};
 use crate::family::join_children;
-use crate::image::Image;
+use crate::fork_server::{self, Ahead, Served, Service};
+use crate::image::{Identity, Image};
 use crate::link::{self, Bootstrap, NoParent, Report};
-use crate::wire::frame::{Kind, MAX_REPORT};
-use crate::wire::{DecodeError, EncodeError, Limits};
+use crate::wire::frame::{Kind, Told, read_frame_with};
+use crate::wire::{DecodeError, EncodeError, Limits, encode};
 use crate::{panic, sys};
 
 /// How long a child whose function has returned waits for what it left running by `spawn_blocking`.
@@ -92,13 +95,15 @@ pub(crate) fn take_over(entered: Entered, finish_start: impl FnOnce()) -> ! {
     };
     sys::arm();
     sys::close_strangers();
-    // The order counts: a parent that dies from here on takes us along, and one that has died before is seen
-    // now, because our parent is then somebody else.
-    if sys::arm_lifeline().is_err() || !link::is_from_parent(&stream) {
+    // The order counts: a parent that dies from here on takes us along, and one that has died before is seen now.
+    if sys::arm_lifeline().is_err() || sys::lifeline_is_cut() {
         sys::exit_now(code::NO_RESULT);
     }
     finish_start();
-    leave(run(stream, entered))
+    // Before the first word to a parent that may be gone.
+    drop(sys::ignore_broken_pipes());
+    link::open(stream);
+    leave(run(entered))
 }
 
 fn refuse(why: &str) -> ! {
@@ -113,54 +118,165 @@ fn leave(code: i32) -> ! {
     std::process::exit(code)
 }
 
-/// Runs the function and reports; gives the exit code. An error of the link means that the parent is gone, and
-/// nobody is left to tell.
-fn run(mut stream: std::os::unix::net::UnixStream, entered: Entered) -> i32 {
-    let start = link::read(&mut stream, Kind::Start, MAX_REPORT);
-    let Ok(Some(bootstrap)) =
-        start.map(|body| body.and_then(|body| postcard::from_bytes::<Bootstrap>(&body).ok()))
-    else {
-        return code::NO_RESULT;
-    };
-    let Ok(mut reader) = stream.try_clone() else { return code::NO_RESULT };
-    link::open(stream);
-    let limits = bootstrap.limits;
-    let entry = match settle(bootstrap, entered) {
-        Ok(entry) => entry,
-        Err(reason) => return report(&Report::Refused { reason }),
-    };
+/// Says that it is there, does what the parent wants, and gives the exit code. An error of the link means that the
+/// parent is gone, and nobody is left to tell.
+fn run(entered: Entered) -> i32 {
+    let Some(mut reader) = link::listener() else { return code::NO_RESULT };
     if link::send(Kind::Hello, &[]).is_err() {
         return code::NO_RESULT;
     }
+    match read_frame_with(&reader, 0) {
+        Ok(Some(Told { kind: Kind::Start, body: start, beside })) => {
+            if let Err(reason) = prepare_process(entered) {
+                return refuse_to(reason);
+            }
+            be_child(reader, &start, beside, None)
+        }
+        Ok(Some(Told { kind: Kind::Serve, body: service, beside })) => {
+            match be_server(&mut reader, &service, beside, entered) {
+                // Hooks that a preload has left are its children's.
+                Ok(Served::Done) => sys::exit_now(code::RETURNED),
+                Ok(Served::Forked { ahead }) => {
+                    // It was the server's.
+                    drop(reader);
+                    be_forked(ahead)
+                }
+                Err(reason) => refuse_to(reason),
+            }
+        }
+        Ok(Some(_)) => refuse_to("it was told neither to run something nor to serve".into()),
+        Ok(None) => code::NO_RESULT,
+        Err(error) => refuse_to(format!("it cannot read what it is to do: {error}")),
+    }
+}
+
+fn refuse_to(reason: String) -> i32 {
+    report(&Report::Refused { reason })
+}
+
+/// What a process that does not come to `main` lacks, and what its parent is to hear of.
+fn prepare_process(entered: Entered) -> Result<(), String> {
+    panic::install_hook();
+    sys::catch_overflows(entered).map_err(|error| error.to_string())
+}
+
+/// Runs the preloads, and serves.
+fn be_server(
+    reader: &mut UnixStream,
+    service: &[u8],
+    mut beside: Vec<OwnedFd>,
+    entered: Entered,
+) -> Result<Served, String> {
+    let service: Service = postcard::from_bytes(service).map_err(|error| error.to_string())?;
+    let requests = beside.pop().ok_or("no socket for requests came")?;
+    check_image(&service.image)?;
+    prepare_process(entered)?;
+    fork_server::serve(reader, service.preloads, requests)
+}
+
+/// The life of a process that the fork server has made.
+fn be_forked(ahead: Ahead) -> i32 {
+    let Some(reader) = link::listener() else { return code::NO_RESULT };
+    if link::send_hello_of_forked().is_err() {
+        return code::NO_RESULT;
+    }
+    if let Err(payload) = catch_unwind(fork_server::run_hooks) {
+        drop(link::send_report(&panic::report_of(&*payload)));
+        return code::PANICKED;
+    }
+    // The parent is about to tell it what to run: meanwhile it makes ready what most functions need.
+    let runtime = (ahead != Ahead::Nothing).then(|| runtime(0));
+    if let (Ahead::Everything, Some(Ok(runtime))) = (ahead, &runtime) {
+        // What fails here is told when it fails in earnest.
+        drop(rehearse(runtime));
+    }
+    match read_frame_with(&reader, 0) {
+        Ok(Some(Told { kind: Kind::Start, body: start, beside })) => {
+            be_child(reader, &start, beside, runtime)
+        }
+        Ok(None) => code::NO_RESULT,
+        Ok(Some(_)) => refuse_to("it was not told to run something".into()),
+        Err(error) => refuse_to(format!("it cannot read what it is to run: {error}")),
+    }
+}
+
+/// Does once, with nothing, what a child does with what it is told. The first time costs more than a message: the kernel
+/// maps, or copies, each page that is touched.
+fn rehearse(runtime: &Runtime) -> std::io::Result<()> {
+    let (mut ours, theirs) = UnixStream::pair()?;
+    let bootstrap = postcard::to_stdvec(&Bootstrap::empty()).map_err(std::io::Error::other)?;
+    link::write_frame(&mut ours, Kind::Start, &bootstrap)?;
+    let told = read_frame_with(&theirs, 0).map_err(std::io::Error::other)?;
+    let told = told.ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    let bootstrap: Bootstrap = postcard::from_bytes(&told.body).map_err(std::io::Error::other)?;
+    drop(find(&bootstrap));
+    drop(thread_name(&bootstrap.name));
+    bootstrap.settings.apply().map_err(std::io::Error::other)?;
+    let done = catch_unwind(AssertUnwindSafe(|| runtime.block_on(Box::pin(async { encode(&(), 1) }))));
+    done.map_or_else(|_panic| Ok(()), |encoded| encoded.map(drop).map_err(std::io::Error::other))
+}
+
+/// Runs the function and reports.
+fn be_child(
+    mut reader: UnixStream,
+    start: &[u8],
+    beside: Vec<OwnedFd>,
+    ahead: Option<std::io::Result<Runtime>>,
+) -> i32 {
+    let Ok(bootstrap) = postcard::from_bytes::<Bootstrap>(start) else {
+        return refuse_to("it cannot read what it is to run".into());
+    };
+    let (limits, is_timed) = (bootstrap.limits, bootstrap.is_timed);
+    let entry = match settle(bootstrap, beside) {
+        Ok(entry) => entry,
+        Err(reason) => return refuse_to(reason),
+    };
     let arguments = link::read(&mut reader, Kind::Arguments, limits.max_message);
     drop(reader);
     match arguments {
-        Ok(Some(arguments)) => finish(perform(entry, arguments, limits)),
+        Ok(Some(arguments)) => {
+            let prepared = prepare_safely(entry, &arguments, limits, ahead);
+            drop(arguments);
+            finish(prepared.map_or_else(|outcome| (outcome, None), |prepared| perform(prepared, is_timed)))
+        }
         Ok(None) => code::NO_RESULT,
-        Err(error) => report(&Report::Refused { reason: format!("it cannot read its arguments: {error}") }),
+        Err(error) => refuse_to(format!("it cannot read its arguments: {error}")),
     }
 }
 
 /// Makes this process what the parent wants it to be, and finds the function.
-fn settle(bootstrap: Bootstrap, entered: Entered) -> Result<&'static Entry, String> {
-    let image = Image::this().map_err(|cause| cause.to_string())?;
-    if image.identity != bootstrap.image {
-        return Err("the program has changed: the child is another build than its parent".into());
+fn settle(bootstrap: Bootstrap, beside: Vec<OwnedFd>) -> Result<&'static Entry, String> {
+    let entry = find(&bootstrap)?;
+    if let Some(inherited) = bootstrap.inherited {
+        inherited.apply(beside)?;
     }
-    let entry = image.entry_at(bootstrap.entry);
-    let entry = entry.filter(|entry| {
-        entry.place.to_string() == bootstrap.place && (entry.signature)() == bootstrap.signature
-    });
-    let entry = entry.ok_or_else(|| format!("there is no {} in the child", bootstrap.place))?;
     bootstrap.settings.apply()?;
+    if let Some(method) = bootstrap.default_method {
+        method.set_default();
+    }
     let Bootstrap { name, parent_name, parent_pid, depth, .. } = bootstrap;
     // A thread's name has 15 bytes; `ps` and debuggers show it.
     let _ = rustix::thread::set_name(&thread_name(&name));
     be(Born { name, parent_name, parent_pid, depth });
-    panic::install_hook();
-    sys::ignore_broken_pipes().map_err(|error| error.to_string())?;
-    sys::catch_overflows(entered).map_err(|error| error.to_string())?;
     Ok(entry)
+}
+
+/// The function that the parent names, if this process is of the same image.
+pub(crate) fn find(bootstrap: &Bootstrap) -> Result<&'static Entry, String> {
+    let entry = check_image(&bootstrap.image)?.entry_at(bootstrap.entry);
+    let entry = entry.filter(|entry| {
+        entry.place.to_string() == bootstrap.place && (entry.signature)() == bootstrap.signature
+    });
+    entry.ok_or_else(|| format!("there is no {} in the child", bootstrap.place))
+}
+
+fn check_image(identity: &Identity) -> Result<&'static Image, String> {
+    let image = Image::this().map_err(|cause| cause.to_string())?;
+    if image.identity == *identity {
+        Ok(image)
+    } else {
+        Err("the program has changed: the child is another build than its parent".into())
+    }
 }
 
 fn thread_name(name: &str) -> std::ffi::CString {
@@ -182,14 +298,10 @@ enum Prepared {
     Plain(Ready),
 }
 
-fn perform(entry: &Entry, arguments: Vec<u8>, limits: Limits) -> (Outcome, Option<Runtime>) {
-    let prepared = match catch_unwind(AssertUnwindSafe(|| prepare(entry, &arguments, limits))) {
-        Ok(Ok(prepared)) => prepared,
-        Ok(Err(outcome)) => return (outcome, None),
-        Err(payload) => return (Outcome::Panicked(payload), None),
-    };
-    drop(arguments);
-    drop(link::send(Kind::Started, &[]));
+fn perform(prepared: Prepared, is_timed: bool) -> (Outcome, Option<Runtime>) {
+    if is_timed {
+        drop(link::send(Kind::Started, &[]));
+    }
     let (result, runtime) = match prepared {
         Prepared::Async(runtime, function) => {
             (catch_unwind(AssertUnwindSafe(|| runtime.block_on(function))), Some(runtime))
@@ -199,10 +311,26 @@ fn perform(entry: &Entry, arguments: Vec<u8>, limits: Limits) -> (Outcome, Optio
     (result.map_or_else(Outcome::Panicked, Outcome::Returned), runtime)
 }
 
-fn prepare(entry: &Entry, arguments: &[u8], limits: Limits) -> Result<Prepared, Outcome> {
+fn prepare_safely(
+    entry: &Entry,
+    arguments: &[u8],
+    limits: Limits,
+    ahead: Option<std::io::Result<Runtime>>,
+) -> Result<Prepared, Outcome> {
+    let prepared = catch_unwind(AssertUnwindSafe(|| prepare(entry, arguments, limits, ahead)));
+    prepared.unwrap_or_else(|payload| Err(Outcome::Panicked(payload)))
+}
+
+fn prepare(
+    entry: &Entry,
+    arguments: &[u8],
+    limits: Limits,
+    ahead: Option<std::io::Result<Runtime>>,
+) -> Result<Prepared, Outcome> {
     match entry.body {
         Body::Async { threads, prepare } => {
-            let runtime = runtime(threads).map_err(Outcome::NoRuntime)?;
+            let ahead = ahead.filter(|_| threads == 0);
+            let runtime = ahead.unwrap_or_else(|| runtime(threads)).map_err(Outcome::NoRuntime)?;
             let function = {
                 let _inside = runtime.enter();
                 prepare(arguments, limits).map_err(Outcome::Undecodable)?

@@ -26,6 +26,10 @@ use crate::wire::{Encoder, Limits, Message, decode};
 /// It is to processes what a future is to an `async fn`: it does nothing until it runs. Await it, and the
 /// function runs in a child and its value comes back; or [`spawn`](Self::spawn) it and keep a handle.
 ///
+/// An awaited call gives its value as soon as the function has returned; its process may then still be on its way out,
+/// and is among the [`children`](crate::children()) until it has ended. Where the next step counts on the end, spawn the call
+/// and [`join`](crate::Process::join) the process.
+///
 /// # Cancel safety
 /// Dropping a call that is being awaited kills its process, at once.
 ///
@@ -55,7 +59,7 @@ pub struct Call<T> {
 
 enum Awaited<T> {
     NotYet,
-    Running { value: Value<T>, _cancels_when_dropped: DropGuard },
+    Running { value: Value<T>, cancels_when_dropped: DropGuard },
     Done,
 }
 
@@ -70,7 +74,7 @@ impl<T> Call<T> {
             name: None,
             timeout: None,
             limits: Limits::DEFAULT,
-            start_method: StartMethod::default(),
+            start_method: None,
             surroundings: Surroundings::default(),
             daemon: false,
             kill_on_drop: false,
@@ -78,7 +82,6 @@ impl<T> Call<T> {
         Self { plan, read: decode::<T>, awaited: Awaited::NotYet }
     }
 
-    #[cfg(test)]
     pub(crate) fn into_plan(self) -> Plan {
         self.plan
     }
@@ -113,9 +116,9 @@ impl<T> Call<T> {
         self
     }
 
-    /// Chooses how the process comes into being.
+    /// Chooses how the process comes into being; else it is as [`StartMethod::set_default`] says.
     pub fn start_method(mut self, method: StartMethod) -> Self {
-        self.plan.start_method = method;
+        self.plan.start_method = Some(method);
         self
     }
 
@@ -234,14 +237,19 @@ impl<T> Future for Call<T> {
         if let Awaited::NotYet = call.awaited {
             // A call that cannot be ordered is done with.
             call.awaited = Awaited::Done;
-            let Ordered { value, guard, .. } = order(call.plan.clone(), call.read)?;
-            call.awaited = Awaited::Running { value, _cancels_when_dropped: guard };
+            let Ordered { value, guard, .. } = order(call.plan.clone(), call.read, true)?;
+            call.awaited = Awaited::Running { value, cancels_when_dropped: guard };
         }
         let Awaited::Running { value, .. } = &mut call.awaited else {
             return Poll::Ready(Err(ProcessError::new(call.plan.display_name(), None, Cause::Taken)));
         };
         let ended = std::task::ready!(value.poll(context));
-        call.awaited = Awaited::Done;
+        if let Awaited::Running { cancels_when_dropped, .. } =
+            std::mem::replace(&mut call.awaited, Awaited::Done)
+        {
+            // Its process may still be on its way out.
+            drop(cancels_when_dropped.disarm());
+        }
         Poll::Ready(ended)
     }
 }

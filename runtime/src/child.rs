@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::{Errno, retry_on_intr};
-use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_send_signal, waitid,
-};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_send_signal, waitid};
 use tokio::sync::watch;
 
 use crate::error::Cause;
@@ -65,24 +63,15 @@ impl Child {
 
     /// Kills the child and what is left of its group.
     pub(crate) fn kill_group(&self) {
-        // Linux has this since 6.9; it cannot hit a group that has got the number since.
-        let by_pidfd = sys::kill_group(self.pidfd.as_fd());
-        if by_pidfd.is_err_and(|error| error.raw_os_error() != Some(libc::ESRCH)) && self.look().is_ok() {
-            // Until it is reaped the number is its own. An error means that all of them are gone.
-            let _ = kill_process_group(self.pid, Signal::KILL);
-        }
-        // For one that has left its group.
-        drop(self.signal(Signal::KILL));
-    }
-
-    /// How it ended, if it has, without reaping it; an error if somebody else has.
-    fn look(&self) -> Result<Option<WaitIdStatus>, Errno> {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), options))
+        kill_group(self.pid, self.pidfd.as_fd());
     }
 
     pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+
+    pub(crate) fn shared_pidfd(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.pidfd)
     }
 
     /// How it ended, if it has.
@@ -116,24 +105,22 @@ impl Child {
             Err(_gone) => Err(Cause::StatusLost { reason: "nobody watches over it".into() }),
         }
     }
-
-    /// Ends the rest of its group and reaps it, now that it has ended.
-    pub(crate) fn reap(&self) -> Ended {
-        self.kill_group();
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        match retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), options)) {
-            Ok(Some(status)) => status_of(&status),
-            Ok(None) => Err(Cause::StatusLost { reason: "the system does not show its end".into() }),
-            Err(Errno::CHILD) => Err(Cause::Reaped),
-            Err(error) => Err(Cause::StatusLost { reason: error.to_string() }),
-        }
-    }
 }
 
-fn status_of(status: &WaitIdStatus) -> Ended {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => Ok(ExitStatus::exited(code)),
-        (None, Some(signal)) => Ok(ExitStatus::signaled(signal, status.dumped())),
-        (None, None) => Err(Cause::StatusLost { reason: format!("an end that is none: {status:?}") }),
+/// Kills a process and what is left of its group.
+pub(crate) fn kill_group(pid: Pid, pidfd: BorrowedFd<'_>) {
+    // Linux has this since 6.9; it cannot hit a group that has got the number since.
+    let by_pidfd = sys::kill_group(pidfd);
+    if by_pidfd.is_err_and(|error| error.raw_os_error() != Some(libc::ESRCH)) && is_unreaped(pidfd) {
+        // Until it is reaped the number is its own.
+        let _ = kill_process_group(pid, Signal::KILL);
     }
+    // For one that has left its group. An error means that it has ended, or is another user's.
+    let _ = pidfd_send_signal(pidfd, Signal::KILL);
+}
+
+/// Whether it is a child of ours that nobody has reaped.
+fn is_unreaped(pidfd: BorrowedFd<'_>) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    retry_on_intr(|| waitid(WaitId::PidFd(pidfd), options)).is_ok()
 }

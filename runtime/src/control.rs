@@ -16,6 +16,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinSet;
 
 use crate::error::{Cause, Stage};
+use crate::fork_server::Servers;
 use crate::sys;
 
 /// The control thread of a process.
@@ -25,6 +26,7 @@ pub(crate) struct Control {
     pid: u32,
     runtime: Handle,
     lifeline: Lifeline,
+    servers: Servers,
 }
 
 /// The control thread's runtime. Where descriptors are short, tokio itself panics for some of those that it wants.
@@ -33,9 +35,13 @@ fn runtime() -> io::Result<Runtime> {
         .unwrap_or_else(|_panic| Err(io::Error::other("no descriptors are left for its runtime")))
 }
 
-/// A pipe whose write end lives in this process alone: its end is the parent's end.
+/// A pipe whose write end lives in this process alone: its end is the parent's end. Another is made when this process is
+/// another user's, who may not open the first.
 #[derive(Debug)]
-struct Lifeline {
+struct Lifeline(Mutex<Vec<Pipe>>);
+
+#[derive(Debug)]
+struct Pipe {
     path_to_reader: String,
     _reader: OwnedFd,
     _writer: OwnedFd,
@@ -64,7 +70,7 @@ impl Control {
     }
 
     fn start() -> io::Result<Self> {
-        let lifeline = Lifeline::new()?;
+        let lifeline = Lifeline(Mutex::new(vec![Pipe::new()?]));
         let (made, outcome) = std::sync::mpsc::channel();
         // The runtime is made on its own thread: in the caller's context tokio forbids to drop one, should the rest fail.
         std::thread::Builder::new().name("procession".into()).spawn(move || {
@@ -79,12 +85,17 @@ impl Control {
             }
         })?;
         let runtime = outcome.recv().map_err(io::Error::other)??;
-        Ok(Self { pid: std::process::id(), runtime, lifeline })
+        Ok(Self { pid: std::process::id(), runtime, lifeline, servers: Servers::default() })
     }
 
     /// Runs a task on the control thread.
     pub(crate) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
         drop(self.runtime.spawn(task));
+    }
+
+    /// The fork servers of this process.
+    pub(crate) fn servers(&self) -> &Servers {
+        &self.servers
     }
 
     /// Waits on the control thread until a descriptor is readable.
@@ -101,12 +112,20 @@ impl Control {
     /// A read end of the lifeline for one child. Each has an open file description of its own, because that is
     /// what the kernel keeps the owner of the signal in.
     pub(crate) fn lifeline(&self) -> io::Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        Ok(rustix::fs::open(&*self.lifeline.path_to_reader, flags, Mode::empty())?)
+        let mut pipes = self.lifeline.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match pipes.last().map(Pipe::open_reader) {
+            Some(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Some(other) => return other,
+            None => {}
+        }
+        let pipe = Pipe::new()?;
+        let reader = pipe.open_reader();
+        pipes.push(pipe);
+        reader
     }
 }
 
-impl Lifeline {
+impl Pipe {
     fn new() -> io::Result<Self> {
         use std::os::fd::AsRawFd;
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -114,5 +133,10 @@ impl Lifeline {
         // Fails here, once, rather than at every start, where /proc is not what it should be.
         drop(File::open(&path_to_reader)?);
         Ok(Self { path_to_reader, _reader: reader, _writer: writer })
+    }
+
+    fn open_reader(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        Ok(rustix::fs::open(&*self.path_to_reader, flags, Mode::empty())?)
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::OnceLock;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::control::Control;
 use crate::stopping::{Stopping, is_stopping};
+use crate::sys;
 
 /// Who a child was made to be; unset in a process that nobody of ours has started.
 static BORN: OnceLock<Born> = OnceLock::new();
@@ -142,14 +143,13 @@ impl Parent {
     /// # Cancel safety
     /// Safe: asking again gives the same answer.
     pub async fn died(&self) -> std::io::Result<()> {
-        let parent = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
-        let Some(parent) = parent.filter(|parent| getppid() == Some(*parent)) else { return Ok(()) };
+        let Some(parent) = i32::try_from(self.pid()).ok().and_then(Pid::from_raw) else { return Ok(()) };
         let pidfd = match pidfd_open(parent, PidfdFlags::empty()) {
             Err(Errno::SRCH) => return Ok(()),
             other => other?,
         };
         // It may have died, and its number been given away, before the descriptor was made.
-        if getppid() != Some(parent) {
+        if sys::lifeline_is_cut() {
             return Ok(());
         }
         Control::get().map_err(std::io::Error::other)?.readable(pidfd).await

@@ -10,6 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use crate::call::Call;
+use crate::fork_server::Ahead;
 use crate::wire::{DecodeError, Decoder, EncodeError, Encoder, Limits, Message, encode};
 
 /// Where a process function stands in the source; unique within a program.
@@ -73,6 +74,16 @@ pub(crate) type Ready = Box<dyn FnOnce() -> Result<Vec<u8>, EncodeError>>;
 pub(crate) enum Body {
     Async { threads: usize, prepare: fn(&[u8], Limits) -> Result<Running, DecodeError> },
     Plain { prepare: fn(&[u8], Limits) -> Result<Ready, DecodeError> },
+}
+
+impl Body {
+    /// What a child can do before it knows what will run.
+    pub(crate) const fn ahead(&self) -> Ahead {
+        match self {
+            Self::Async { threads: 0, .. } => Ahead::Runtime,
+            _ => Ahead::Nothing,
+        }
+    }
 }
 
 /// "PROCESSN": what a descriptor starts with.

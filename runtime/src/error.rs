@@ -141,6 +141,10 @@ pub enum Stage {
     TakeOver,
     /// It was taken over, but could not do what it was asked.
     Boot,
+    /// The fork server could not be started, or has ended.
+    Server,
+    /// A [preload](fn@crate::preload) did not succeed.
+    Preload,
 }
 
 impl fmt::Display for Stage {
@@ -152,6 +156,8 @@ impl fmt::Display for Stage {
             Self::Spawn => "spawn",
             Self::TakeOver => "take-over",
             Self::Boot => "boot",
+            Self::Server => "fork server",
+            Self::Preload => "preload",
         })
     }
 }

@@ -4,6 +4,8 @@
 //! Greeting --Hello--> Preparing --Started--> Running --Returned or Failed--> Leaving
 //! ```
 //!
+//! Only a child whose function has a time limit says when that starts; another is taken for running from its hello on.
+//!
 //! In every phase the child may end, exceed a limit, break the protocol, or be cancelled. What it was is decided
 //! only when both are in, what it said and how it ended: by [`decide`], and nowhere else.
 
@@ -17,7 +19,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_core::Stream;
 use rustix::process::Signal;
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
@@ -26,25 +27,27 @@ use tokio_util::codec::{Decoder, FramedRead};
 use tokio_util::sync::CancellationToken;
 
 use crate::child::{Announcement, Child, Ended, Progress};
+use crate::end::End;
 use crate::error::{Cause, Stage};
 use crate::family::Membership;
+use crate::leaving::Leaving;
 use crate::link::Report;
 use crate::output::Tracer;
 use crate::plan::Plan;
-use crate::start::{Greeting, Newborn, start};
+use crate::start::{Asked, Greeting, Newborn, start};
 use crate::status::ExitStatus;
 use crate::stdio::Stdio;
 use crate::wire::frame::{Frame, FrameError, Frames, Kind, header};
 use crate::wire::{Limits, decode};
 
 /// How long a child may take from its start until it is taken over, constructors included.
-const START_LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a child that was asked to stop is left alone after SIGTERM, and again after SIGKILL.
 const STEP: Duration = Duration::from_millis(500);
 
 /// How long a child may take to end when its function has: more than it gives itself.
-const LEAVE_LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const LEAVE_LIMIT: Duration = Duration::from_secs(10);
 
 /// A child that was born, and the parent's ends of its standard streams.
 #[derive(Debug)]
@@ -86,18 +89,29 @@ pub(crate) struct Order {
     pub(crate) born: oneshot::Sender<Birth>,
     /// Hears how it ended.
     pub(crate) ended: oneshot::Sender<Ending>,
+    /// Whether a value is told as soon as it is there, or when the process has ended.
+    pub(crate) early: bool,
+    /// A child that was asked for already.
+    pub(crate) asked: Option<Asked>,
 }
 
 /// Starts a child and sees it through.
 pub(crate) async fn live(order: Order) {
-    let Order { plan, name, cancelled, born, ended } = order;
-    let started = if cancelled.is_cancelled() { Err(Cause::Cancelled) } else { start(&plan, &name) };
+    let Order { plan, name, cancelled, born, ended, early, asked } = order;
+    let mut ended = Some(ended);
+    let started =
+        if cancelled.is_cancelled() { Err(Cause::Cancelled) } else { start(&plan, &name, asked).await };
     let ending = match started {
         Err(cause) => Ending::without_process(cause),
-        Ok(newborn) => see_through(newborn, &plan, &cancelled, born).await,
+        Ok(newborn) => {
+            let value = if early { &mut ended } else { &mut None };
+            see_through(newborn, &plan, &cancelled, born, value).await
+        }
     };
-    // Whoever has given up waiting does not listen.
-    drop(ended.send(ending));
+    if let Some(ended) = ended {
+        // Whoever has given up waiting does not listen.
+        drop(ended.send(ending));
+    }
 }
 
 /// Lives a child's life to its end, reaps it, and decides what became of it.
@@ -106,17 +120,18 @@ async fn see_through(
     plan: &Plan,
     cancelled: &CancellationToken,
     born: oneshot::Sender<Birth>,
+    early: &mut Option<oneshot::Sender<Ending>>,
 ) -> Ending {
-    let Newborn { child, announcement, link, exit, greeting, streams: [stdin, stdout, stderr] } = newborn;
+    let Newborn { child, announcement, link, end, greeting, said_hello, streams } = newborn;
+    let [stdin, stdout, stderr] = streams;
     let membership = Membership::of(&child);
     let (stdout, told_stdout) = trace(stdout, &plan.surroundings.stdout, "stdout", &child);
     let (stderr, told_stderr) = trace(stderr, &plan.surroundings.stderr, "stderr", &child);
     // Whoever awaits the value alone does not listen here.
     drop(born.send(Birth { child: Arc::clone(&child), stdin, stdout, stderr }));
 
-    let life = Life::new(&child, &announcement, plan);
-    let told = life.run(link, exit, greeting, cancelled).await;
-    let ended = child.reap();
+    let life = Life::new(&child, &announcement, plan, said_hello, early);
+    let (mut told, ended) = life.run(link, end, greeting, cancelled).await;
     if let Some(stdout) = told_stdout {
         drop(stdout.finish().await);
     }
@@ -125,10 +140,13 @@ async fn see_through(
         None => Vec::new(),
     };
     let pid = Some(child.pid());
+    let Told { leaving, .. } = &mut told;
+    let leaving = leaving.take();
     // Whoever hears of the end finds that nothing is open any more but what the handles hold.
     drop(membership);
     drop(child);
     announcement.send_replace(Progress::Ended(ended.clone()));
+    drop(leaving);
     Ending { pid, result: decide(told, ended), stderr }
 }
 
@@ -167,6 +185,8 @@ struct Life<'a> {
     /// What is done next to a child that was asked to stop, and when.
     ladder: Option<(Rung, Instant)>,
     told: Told,
+    /// Who hears of a value as soon as it is there, if anybody does.
+    early: &'a mut Option<oneshot::Sender<Ending>>,
 }
 
 /// The steps by which a child is made to stop, from words to force.
@@ -186,11 +206,19 @@ struct Told {
     result: Option<Result<Bytes, Cause>>,
     overflowed: bool,
     taken_over: bool,
+    /// Whether its value was handed on before its end.
+    leaving: Option<Leaving>,
 }
 
 impl<'a> Life<'a> {
-    fn new(child: &'a Child, announcement: &'a Announcement, plan: &Plan) -> Self {
-        Self {
+    fn new(
+        child: &'a Child,
+        announcement: &'a Announcement,
+        plan: &Plan,
+        said_hello: bool,
+        early: &'a mut Option<oneshot::Sender<Ending>>,
+    ) -> Self {
+        let mut life = Self {
             child,
             announcement,
             timeout: plan.timeout,
@@ -201,6 +229,20 @@ impl<'a> Life<'a> {
             deadline: Some(Instant::now() + START_LIMIT),
             ladder: None,
             told: Told::default(),
+            early,
+        };
+        if said_hello {
+            life.greeted();
+        }
+        life
+    }
+
+    /// The child is ours now, and reads what it is to run.
+    fn greeted(&mut self) {
+        self.told.taken_over = true;
+        match self.timeout {
+            Some(_) => self.enter(Phase::Preparing, Some(self.prepare_limit)),
+            None => self.enter(Phase::Running, None),
         }
     }
 
@@ -208,26 +250,27 @@ impl<'a> Life<'a> {
     async fn run(
         mut self,
         mut link: UnixStream,
-        exit: AsyncFd<Arc<OwnedFd>>,
+        end: End,
         greeting: Greeting,
         cancelled: &CancellationToken,
-    ) -> Told {
-        let unread = {
+    ) -> (Told, Ended) {
+        let (unread, ended) = {
             let (reader, mut writer) = link.split();
             let mut frames = FramedRead::new(reader, Frames { max_message: self.max_message });
             let mut asked = self.child.asked_to_stop.subscribe();
             // It may have been asked to before this task came here.
             asked.mark_changed();
             let mut talk = pin!(talk(&mut writer, greeting, asked.clone()));
+            let mut end = pin!(end.seen(self.child));
             let (mut listening, mut talking) = (true, true);
-            loop {
+            let ended = loop {
                 tokio::select! {
                     // What the child says counts before what became of it.
                     biased;
                     frame = poll_fn(|context| pin!(&mut frames).poll_next(context)), if listening => {
                         listening = frame.is_some_and(|frame| self.hear(frame));
                     }
-                    _ = exit.readable() => break,
+                    ended = &mut end => break ended,
                     () = cancelled.cancelled(), if self.told.killed_for.is_none() => self.kill(Cause::Cancelled),
                     told = &mut talk, if talking => {
                         talking = false;
@@ -239,15 +282,14 @@ impl<'a> Life<'a> {
                     () = until(self.deadline) => self.late(),
                     () = until(self.ladder.map(|(_, at)| at)) => self.climb(),
                 }
-            }
-            listening.then(|| std::mem::take(frames.read_buffer_mut()))
+            };
+            (listening.then(|| std::mem::take(frames.read_buffer_mut())), ended)
         };
-        // Before it is heard out: what it has left behind may hold the link, and never stop talking.
-        self.child.kill_group();
+        // Nobody of its group is left that could hold the link and never stop talking.
         if let Some(unread) = unread {
             self.hear_out(link, unread);
         }
-        self.told
+        (self.told, ended)
     }
 
     /// Takes in what the child has said; whether there is more to hear.
@@ -265,12 +307,9 @@ impl<'a> Life<'a> {
             Err(error) => return self.misbehaved(error.to_string()),
         };
         match (self.phase, kind) {
-            (Phase::Greeting, Kind::Hello) if body.is_empty() => {
-                self.told.taken_over = true;
-                self.enter(Phase::Preparing, Some(self.prepare_limit));
-            }
+            (Phase::Greeting, Kind::Hello) if body.is_empty() => self.greeted(),
             (Phase::Preparing, Kind::Started) if body.is_empty() => self.enter(Phase::Running, self.timeout),
-            (Phase::Running, Kind::Returned) => self.settle(Ok(body)),
+            (Phase::Running, Kind::Returned) => self.returned(body),
             (Phase::Greeting | Phase::Preparing | Phase::Running, Kind::Failed) => {
                 match decode::<Report>(&body, &Limits::DEFAULT) {
                     Ok(report) => self.settle(Err(report.into())),
@@ -291,6 +330,22 @@ impl<'a> Life<'a> {
         if !is_broken(error) {
             self.kill(Cause::system(Stage::TakeOver, "cannot tell it what to run", error));
         }
+    }
+
+    fn returned(&mut self, value: Bytes) {
+        if self.early.is_some()
+            && let Some(leaving) = Leaving::begin()
+            && let Some(early) = self.early.take()
+        {
+            self.told.leaving = Some(leaving);
+            // Whoever has given up waiting does not listen.
+            drop(early.send(Ending {
+                pid: Some(self.child.pid()),
+                result: Ok(value.clone()),
+                stderr: Vec::new(),
+            }));
+        }
+        self.settle(Ok(value));
     }
 
     fn settle(&mut self, result: Result<Bytes, Cause>) {
@@ -425,7 +480,7 @@ async fn talk(
 /// | it left by itself before it was taken over | `Start` |
 /// | else | how it ended |
 fn decide(told: Told, ended: Ended) -> Result<Bytes, Cause> {
-    let Told { killed_for, result, overflowed, taken_over } = told;
+    let Told { killed_for, result, overflowed, taken_over, .. } = told;
     if let Some(cause @ Cause::BadMessage { .. }) = killed_for {
         return Err(cause);
     }
@@ -464,7 +519,7 @@ mod tests {
     }
 
     /// A process that is none of ours, with the link in our hands.
-    #[expect(clippy::zombie_processes, reason = "`Child::reap` waits for it")]
+    #[expect(clippy::zombie_processes, reason = "`End::seen` waits for it")]
     async fn stranger_that_says(bytes: &[u8], start_limit: Duration) -> (Told, Ended) {
         let process = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let pid = Pid::from_raw(process.id().cast_signed()).unwrap();
@@ -482,11 +537,11 @@ mod tests {
             deadline: Instant::now().checked_add(start_limit),
             ladder: None,
             told: Told::default(),
+            early: &mut None,
         };
         let greeting = Greeting { head: Bytes::from_static(b"hello"), arguments: Bytes::new() };
-        let exit = crate::sys::watch(pidfd).unwrap();
-        let told = life.run(link, exit, greeting, &CancellationToken::new()).await;
-        (told, child.reap())
+        let end = End::Ours(crate::sys::watch(pidfd).unwrap());
+        life.run(link, end, greeting, &CancellationToken::new()).await
     }
 
     #[procession_macros::process(crate = crate)]
@@ -499,11 +554,11 @@ mod tests {
     ) -> Result<Bytes, Cause> {
         let plan = double(4).into_plan();
         let newborn = crate::start::tests::start_with(&plan, tamper);
-        let Newborn { child, announcement, link, exit, greeting, .. } = newborn;
-        let told = Life::new(&child, &announcement, &plan)
-            .run(link, exit, greeting, &CancellationToken::new())
+        let Newborn { child, announcement, link, end, greeting, said_hello, .. } = newborn;
+        let (told, ended) = Life::new(&child, &announcement, &plan, said_hello, &mut None)
+            .run(link, end, greeting, &CancellationToken::new())
             .await;
-        decide(told, child.reap())
+        decide(told, ended)
     }
 
     fn refused(result: Result<Bytes, Cause>) -> String {
@@ -536,14 +591,15 @@ mod tests {
     #[tokio::test]
     async fn what_was_said_before_the_end_is_heard() {
         let (link, mut theirs) = UnixStream::pair().unwrap();
-        for (kind, body) in [(Kind::Hello, &b""[..]), (Kind::Started, b""), (Kind::Returned, b"7")] {
+        for (kind, body) in [(Kind::Hello, &b""[..]), (Kind::Returned, b"7")] {
             theirs.write_all(&header(kind, body.len() as u64)).await.unwrap();
             theirs.write_all(body).await.unwrap();
         }
         let pidfd = Arc::new(pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).unwrap());
         let (child, announcement) = Child::new("gone".into(), false, rustix::process::getpid(), pidfd);
         let plan = double(4).into_plan();
-        let mut life = Life::new(&child, &announcement, &plan);
+        let mut nobody = None;
+        let mut life = Life::new(&child, &announcement, &plan, false, &mut nobody);
         assert!(life.deadline.is_some());
         // The other end is still open: its end is not waited for.
         life.hear_out(link, bytes::BytesMut::new());

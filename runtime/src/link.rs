@@ -4,21 +4,25 @@
 //! whichever thread has something to say.
 
 use std::io::{self, IoSlice, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use rustix::io::DupFlags;
+use rustix::process::{PidfdFlags, getpgrp, getpid, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Cause, Stage};
+use crate::fork_server::Inherited;
 use crate::image::Identity;
+use crate::plan::StartMethod;
 use crate::surroundings::Settings;
 use crate::sys;
-use crate::wire::frame::{FrameError, Kind, header, read_frame};
-use crate::wire::{DecodeError, EncodeError, Limits};
+use crate::wire::frame::{FrameError, Kind, header, header_with, read_frame};
+use crate::wire::{DecodeError, EncodeError, Limits, handles};
 
 /// What a parent tells its child first.
 #[derive(Debug, Serialize, Deserialize)]
@@ -34,7 +38,33 @@ pub(crate) struct Bootstrap {
     pub(crate) parent_pid: u32,
     pub(crate) depth: u32,
     pub(crate) limits: Limits,
+    /// Whether it is to say when its function starts: a word that costs both a wake-up.
+    pub(crate) is_timed: bool,
     pub(crate) settings: Settings,
+    pub(crate) default_method: Option<StartMethod>,
+    /// What a child that was forked by a server is to have from its parent.
+    pub(crate) inherited: Option<Inherited>,
+}
+
+impl Bootstrap {
+    /// One that says nothing.
+    pub(crate) fn empty() -> Self {
+        Self {
+            image: Identity::BuildId(Vec::new()),
+            entry: 0,
+            place: String::new(),
+            signature: String::new(),
+            name: String::new(),
+            parent_name: String::new(),
+            parent_pid: 0,
+            depth: 0,
+            limits: Limits::DEFAULT,
+            is_timed: false,
+            settings: Settings::default(),
+            default_method: None,
+            inherited: Some(Inherited::default()),
+        }
+    }
 }
 
 /// Why a child has no result to give.
@@ -59,15 +89,17 @@ impl From<Report> for Cause {
     }
 }
 
-static LINK: OnceLock<Link> = OnceLock::new();
+static LINK: Mutex<Option<Link>> = Mutex::new(None);
 
-/// The link, and what tells that it still is the one: this process may fork, and close what it does not know.
+/// The link, and what tells that it still is the one: this process may close what it does not know.
 #[derive(Debug)]
 struct Link {
-    stream: Mutex<UnixStream>,
-    owner: u32,
+    stream: UnixStream,
     inode: u64,
 }
+
+/// The process that the link belongs to: it may fork. Zero if there is no link.
+static OWNER: AtomicU32 = AtomicU32::new(0);
 
 /// Whether a frame is being written: a signal handler cannot wait for its end.
 static WRITING: AtomicBool = AtomicBool::new(false);
@@ -96,7 +128,7 @@ pub(crate) fn inherit() -> Result<UnixStream, NoParent> {
     if getsockopt(&stream, PeerCredentials).is_err() {
         return Err(NoParent::ByHand("its link is not a socket"));
     }
-    if rustix::process::getpgrp() != rustix::process::getpid() {
+    if getpgrp() != getpid() {
         return Err(NoParent::ByHand("it does not lead a process group, as every child does"));
     }
     if is_from_parent(&stream) { Ok(stream) } else { Err(NoParent::Gone) }
@@ -129,8 +161,21 @@ pub(crate) fn read(
 pub(crate) fn open(stream: UnixStream) {
     LINK_FD.store(stream.as_raw_fd(), Ordering::Release);
     let inode = inode_of(&stream).unwrap_or(0);
-    // A process is taken over once, so that this is the first and only time.
-    LINK.get_or_init(|| Link { stream: Mutex::new(stream), owner: std::process::id(), inode });
+    *link() = Some(Link { stream, inode });
+    OWNER.store(std::process::id(), Ordering::Release);
+}
+
+fn link() -> MutexGuard<'static, Option<Link>> {
+    LINK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes this the link, at the number of the one that was there: this process is a copy of the one that had that.
+pub(crate) fn replace(stream: &OwnedFd) -> io::Result<()> {
+    let Some(former) = link().take() else { return Err(io::ErrorKind::NotConnected.into()) };
+    let mut place = OwnedFd::from(former.stream);
+    rustix::io::dup3(stream, &mut place, DupFlags::CLOEXEC)?;
+    open(place.into());
+    Ok(())
 }
 
 fn inode_of(stream: &UnixStream) -> io::Result<u64> {
@@ -139,27 +184,38 @@ fn inode_of(stream: &UnixStream) -> io::Result<u64> {
 
 /// Whether this is the process that was taken over, and not a copy that its function has made by `fork`.
 pub(crate) fn is_ours() -> bool {
-    LINK.get().is_some_and(|link| link.owner == std::process::id())
+    OWNER.load(Ordering::Acquire) == std::process::id()
 }
 
 /// A second handle to the link, to listen to what the parent says later; `None` in a process that has no parent.
 pub(crate) fn listener() -> Option<UnixStream> {
-    LINK.get()?.stream.lock().unwrap_or_else(PoisonError::into_inner).try_clone().ok()
+    link().as_ref()?.stream.try_clone().ok()
 }
 
 /// Sends a frame. An error means that the parent is gone, which ends this process by other ways.
 pub(crate) fn send(kind: Kind, body: &[u8]) -> io::Result<()> {
-    let Some(link) = LINK.get() else { return Ok(()) };
-    let mut stream = link.stream.lock().unwrap_or_else(PoisonError::into_inner);
-    if !is_ours() || inode_of(&stream)? != link.inode {
+    let mut link = link();
+    let Some(Link { stream, inode }) = &mut *link else { return Ok(()) };
+    if !is_ours() || inode_of(stream)? != *inode {
         // A copy must not speak for the original, nor must a frame go into whatever has the link's number now.
         return Err(io::ErrorKind::NotConnected.into());
     }
     // Acquire and release: a handler that finds the flag down may write a whole frame.
     WRITING.store(true, Ordering::SeqCst);
-    let sent = write_all_vectored(&mut stream, &header(kind, body.len() as u64), body);
+    let sent = write_frame(stream, kind, body);
     WRITING.store(false, Ordering::SeqCst);
     sent
+}
+
+/// Says that a forked child is there, and who it is.
+pub(crate) fn send_hello_of_forked() -> io::Result<()> {
+    let pidfd = pidfd_open(getpid(), PidfdFlags::empty())?;
+    let body = std::process::id().to_le_bytes();
+    let mut hello = header_with(Kind::Hello, body.len() as u64, 1).to_vec();
+    hello.extend_from_slice(&body);
+    let Some(link) = &*link() else { return Err(io::ErrorKind::NotConnected.into()) };
+    // The first bytes on an empty socket: they go at once and whole.
+    handles::send(&link.stream, &hello, &[pidfd.as_fd()]).map(drop)
 }
 
 /// Sends the reason why there is no result.
@@ -176,8 +232,10 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOBUFS))
 }
 
-fn write_all_vectored(stream: &mut UnixStream, header: &[u8], body: &[u8]) -> io::Result<()> {
-    let mut parts = [IoSlice::new(header), IoSlice::new(body)];
+/// Writes a whole frame.
+pub(crate) fn write_frame(stream: &mut UnixStream, kind: Kind, body: &[u8]) -> io::Result<()> {
+    let header = header(kind, body.len() as u64);
+    let mut parts = [IoSlice::new(&header), IoSlice::new(body)];
     let mut rest = &mut parts[..];
     IoSlice::advance_slices(&mut rest, 0);
     let mut pauses = 0;

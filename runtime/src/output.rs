@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::io::retry_on_intr;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::Notify;
@@ -55,9 +56,10 @@ async fn carry(mut pipe: Receiver, mut lines: Lines, child_ended: Arc<Notify>) -
             // What it wrote is in the pipe by now. A process that outlived it may hold the pipe open, so that its
             // end is not waited for.
             () = child_ended.notified() => {
-                // Nor is more read than a pipe can hold.
+                // Nor is more read than a pipe can hold. Not by tokio, which asks the pipe only once it was told of it.
                 for _ in 0..MAX_PIPE / MAX_LINE {
-                    let Ok(count @ 1..) = pipe.try_read(&mut chunk) else { break };
+                    let read = retry_on_intr(|| rustix::io::read(&pipe, &mut *chunk));
+                    let Ok(count @ 1..) = read else { break };
                     lines.take(&chunk[..count]);
                 }
                 break;

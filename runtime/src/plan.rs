@@ -1,9 +1,10 @@
 //! What to run and how: everything that a call knows before it runs.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::entry::Entry;
 use crate::error::Cause;
@@ -11,13 +12,46 @@ use crate::surroundings::Surroundings;
 use crate::wire::{EncodeError, Limits};
 
 /// How a child comes into being.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum StartMethod {
+    /// A fork of a small process, the *fork server*, which was itself a fresh start of this program: less than half the
+    /// time of [`Spawn`](Self::Spawn). Children share what [`preload`](fn@crate::preload) has left in memory.
+    ///
+    /// Each call's environment, directory, umask, niceness, limits, streams and name hold, and what it does not say is the
+    /// parent's at the time of the call. Where credentials, capabilities, seccomp filters, affinity or root directory have
+    /// changed, a new server is started. What stays as it was when the server started: cgroup, namespaces, Landlock domain,
+    /// scheduling policy, I/O priority, `oom_score_adj`, and what the dynamic linker and the C library have read from the
+    /// environment. Who changes these in a running program does so before its first call, or chooses `Spawn`.
+    ///
+    /// All children have the server's address-space layout and stack guard: one that is taken over by hostile input
+    /// knows its siblings'. For hostile input, choose `Spawn`.
+    #[default]
+    ForkServer,
     /// A fresh start of this program by `posix_spawn`: nothing of the parent's memory is shared or copied, and
     /// the address-space layout is the child's own.
-    #[default]
     Spawn,
+}
+
+/// The start method of calls that do not choose: zero is none, else one more than its place in [`METHODS`].
+static DEFAULT: AtomicU8 = AtomicU8::new(0);
+const METHODS: [StartMethod; 2] = [StartMethod::ForkServer, StartMethod::Spawn];
+
+impl StartMethod {
+    /// Makes this the method of all calls that do not choose one, in this process and in those that it starts from now on.
+    /// Python's `set_start_method`.
+    ///
+    /// If nobody sets it, it is [`ForkServer`](Self::ForkServer) where a fork server can be: in a program that has a
+    /// second thread before `main`, which a library may start, it is [`Spawn`](Self::Spawn).
+    pub fn set_default(self) {
+        let place = (1_u8..).zip(METHODS).find(|(_, method)| *method == self);
+        DEFAULT.store(place.map_or(0, |(place, _)| place), Relaxed);
+    }
+
+    /// The method of calls that do not choose one, if it was set.
+    pub(crate) fn set() -> Option<Self> {
+        METHODS.get(usize::from(DEFAULT.load(Relaxed)).checked_sub(1)?).copied()
+    }
 }
 
 /// What to run and how.
@@ -28,7 +62,7 @@ pub(crate) struct Plan {
     pub(crate) name: Option<String>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) limits: Limits,
-    pub(crate) start_method: StartMethod,
+    pub(crate) start_method: Option<StartMethod>,
     pub(crate) surroundings: Surroundings,
     pub(crate) daemon: bool,
     pub(crate) kill_on_drop: bool,

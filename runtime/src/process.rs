@@ -19,6 +19,7 @@ use crate::error::{Cause, ProcessError};
 use crate::life::{Birth, Ending, Order, live};
 use crate::plan::Plan;
 use crate::signaler::Signaler;
+use crate::start::ask_ahead;
 use crate::status::ExitStatus;
 use crate::stdio::{ChildInput, ChildOutput};
 use crate::wire::{DecodeError, Limits};
@@ -35,8 +36,9 @@ pub(crate) struct Ordered<T> {
     pub(crate) guard: DropGuard,
 }
 
-/// Orders a process. It starts on the control thread, whether or not anybody polls.
-pub(crate) fn order<T>(plan: Plan, read: Read<T>) -> Result<Ordered<T>, ProcessError> {
+/// Orders a process. It starts whether or not anybody polls; its life is lived on the control thread. An early value is
+/// told as soon as it is there, another when the process has ended.
+pub(crate) fn order<T>(plan: Plan, read: Read<T>, early: bool) -> Result<Ordered<T>, ProcessError> {
     let name = plan.name_of_next();
     let control = Control::get().map_err(|cause| ProcessError::new(&*name, None, cause))?;
     let (born, told_born) = oneshot::channel();
@@ -45,7 +47,8 @@ pub(crate) fn order<T>(plan: Plan, read: Read<T>) -> Result<Ordered<T>, ProcessE
     let guard = cancelled.clone().drop_guard();
     let value = Value { name: name.clone(), limits: plan.limits, ending: Some(told_ended), read };
     let kill_on_drop = plan.kill_on_drop;
-    control.run(live(Order { plan, name, cancelled, born, ended }));
+    let asked = ask_ahead(control.servers(), &plan);
+    control.run(live(Order { plan, name, cancelled, born, ended, early, asked }));
     Ok(Ordered { value, born: told_born, kill_on_drop, guard })
 }
 
@@ -104,7 +107,9 @@ impl<T> Future for Spawn<T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             match std::mem::replace(&mut self.state, SpawnState::Done) {
-                SpawnState::Planned(plan, read) => self.state = SpawnState::Starting(order(*plan, read)?),
+                SpawnState::Planned(plan, read) => {
+                    self.state = SpawnState::Starting(order(*plan, read, false)?)
+                }
                 SpawnState::Starting(mut ordered) => match Pin::new(&mut ordered.born).poll(context) {
                     Poll::Ready(Ok(birth)) => return Poll::Ready(Ok(Process::new(birth, ordered))),
                     Poll::Ready(Err(_never_born)) => self.state = SpawnState::Failing(ordered.value),

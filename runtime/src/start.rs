@@ -5,26 +5,31 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getegid, geteuid, getgid, getuid, kill_process,
     pidfd_open, waitid,
 };
-use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 
 use crate::child::{Announcement, Child};
 use crate::control::Control;
 use crate::current::{current, depth};
+use crate::end::End;
 use crate::error::{Cause, Stage};
+use crate::fork_server::{
+    Estate, Forked, Inherited, Requested, Server, Servers, Station, cannot_look, own_streams,
+};
 use crate::image::Image;
 use crate::link::Bootstrap;
 use crate::plan::{Plan, StartMethod};
-use crate::stdio::Ends;
+use crate::stdio::{Ends, Theirs};
 use crate::surroundings::Surroundings;
 use crate::sys;
-use crate::wire::frame::{HEADER, Kind, MAX_REPORT, header};
+use crate::wire::frame::{HEADER, Kind, MAX_START, header, header_with};
+use crate::wire::handles;
 
 /// How many generations of children may stand above one another: what stops a function that calls itself.
 const MAX_DEPTH: u32 = 32;
@@ -37,9 +42,11 @@ pub(crate) struct Newborn {
     pub(crate) child: Arc<Child>,
     pub(crate) announcement: Announcement,
     pub(crate) link: UnixStream,
-    /// Readable when the child has ended.
-    pub(crate) exit: AsyncFd<Arc<OwnedFd>>,
+    pub(crate) end: End,
+    /// What is still to be written to it.
     pub(crate) greeting: Greeting,
+    /// Whether it has said that it is there.
+    pub(crate) said_hello: bool,
     /// The parent's ends of standard input, output and errors.
     pub(crate) streams: [Option<OwnedFd>; 3],
 }
@@ -53,11 +60,26 @@ impl Streams {
         Ok(Self([stdin.input()?, stdout.output()?, stderr.output()?]))
     }
 
-    /// The child's ends at their numbers, and what else it is given.
-    fn descriptors<'a>(&'a self, others: [(BorrowedFd<'a>, RawFd); 2]) -> Vec<(BorrowedFd<'a>, RawFd)> {
-        let streams = self.0.iter().zip(0..);
-        let theirs = streams.filter_map(|(ends, number)| Some((ends.theirs.as_ref()?.as_fd(), number)));
-        theirs.chain(others).collect()
+    /// The child's ends, for one that has `/dev/null` where none is given.
+    fn instead_of_null<'a>(&'a self, own: [Option<BorrowedFd<'a>>; 3]) -> [Option<BorrowedFd<'a>>; 3] {
+        let [stdin, stdout, stderr] = &self.0;
+        let [own_stdin, own_stdout, own_stderr] = own;
+        [(stdin, own_stdin), (stdout, own_stdout), (stderr, own_stderr)].map(|(ends, own)| {
+            match &ends.theirs {
+                Theirs::Parents => own,
+                Theirs::Null => None,
+                Theirs::Given(theirs) => Some(theirs.as_fd()),
+            }
+        })
+    }
+
+    /// The child's ends, for one that has its parent's where none is given.
+    fn instead_of_parents<'a>(&'a self, null: &'a OwnedFd) -> [Option<BorrowedFd<'a>>; 3] {
+        self.0.each_ref().map(|ends| match &ends.theirs {
+            Theirs::Parents => None,
+            Theirs::Null => Some(null.as_fd()),
+            Theirs::Given(theirs) => Some(theirs.as_fd()),
+        })
     }
 
     fn ours(self) -> [Option<OwnedFd>; 3] {
@@ -66,36 +88,73 @@ impl Streams {
 }
 
 /// What is written to a child first.
+#[derive(Debug, Default)]
 pub(crate) struct Greeting {
     pub(crate) head: Bytes,
     pub(crate) arguments: Bytes,
 }
 
-/// Starts a child.
-pub(crate) fn start(plan: &Plan, name: &str) -> Result<Newborn, Cause> {
-    launch(plan, name, greeting(plan, name)?)
+/// A child of a fork server that was asked for before it was known whether it is the right one.
+pub(crate) struct Asked {
+    server: Arc<Server>,
+    candidate: Candidate,
 }
 
-/// Starts a child that will be told this.
+enum Candidate {
+    Spare(Forked),
+    Requested(Requested),
+}
+
+/// Asks for a child on the thread that orders it, if there is a server, and that takes no waiting: it then is there the
+/// sooner. One that turns out to be of no use sees that its link is closed, and ends.
+pub(crate) fn ask_ahead(servers: &Servers, plan: &Plan) -> Option<Asked> {
+    if plan.start_method.or_else(StartMethod::set) == Some(StartMethod::Spawn) {
+        return None;
+    }
+    let server = servers.at_hand()?;
+    let spare = server.take_spare().map(Candidate::Spare);
+    let ahead = plan.entry.body.ahead();
+    let candidate = spare.or_else(|| server.try_request(ahead).ok().map(Candidate::Requested))?;
+    Some(Asked { server, candidate })
+}
+
+/// Starts a child.
+pub(crate) async fn start(plan: &Plan, name: &str, asked: Option<Asked>) -> Result<Newborn, Cause> {
+    check()?;
+    plan.sendable_arguments()?;
+    match plan.start_method.or_else(StartMethod::set) {
+        Some(StartMethod::Spawn) => spawn(plan, name),
+        Some(StartMethod::ForkServer) => fork(plan, name, asked).await,
+        None => match fork(plan, name, asked).await {
+            Err(_) if Control::get()?.servers().are_unfit().await => spawn(plan, name),
+            forked => forked,
+        },
+    }
+}
+
+/// Starts a child by exec.
+fn spawn(plan: &Plan, name: &str) -> Result<Newborn, Cause> {
+    launch(plan, name, greeting(plan, name, None)?)
+}
+
+/// Starts a child by exec that will be told this.
 fn launch(plan: &Plan, name: &str, greeting: Greeting) -> Result<Newborn, Cause> {
     let failed = |what| move |error: std::io::Error| Cause::system(Stage::Spawn, what, &error);
-    let (ours, theirs) =
-        std::os::unix::net::UnixStream::pair().map_err(failed("cannot make the link to the child"))?;
-    ours.set_nonblocking(true).map_err(failed("cannot set the link up"))?;
-    let link = UnixStream::from_std(ours).map_err(failed("cannot watch the link"))?;
-    let lifeline = Control::get()?.lifeline().map_err(failed("cannot open the lifeline"))?;
     let streams = Streams::open(&plan.surroundings).map_err(failed("cannot open the standard streams"))?;
     let environment = plan.surroundings.environment.strings().map_err(failed("a bad environment"))?;
-    let descriptors =
-        streams.descriptors([(theirs.as_fd(), sys::LINK_FD), (lifeline.as_fd(), sys::LIFELINE_FD)]);
-    let pid = match plan.start_method {
-        StartMethod::Spawn => spawn(&environment, &descriptors).map_err(failed("posix_spawn"))?,
-    };
-    let pidfd = Arc::new(watched(pid)?);
+    let Executed { link, pid, pidfd } = execute(&environment, &streams)?;
     let (child, announcement) = Child::new(name.to_owned(), plan.daemon, pid, Arc::clone(&pidfd));
     let child = Arc::new(child);
     match sys::watch(pidfd) {
-        Ok(exit) => Ok(Newborn { child, announcement, link, exit, greeting, streams: streams.ours() }),
+        Ok(pidfd) => Ok(Newborn {
+            child,
+            announcement,
+            link,
+            end: End::Ours(pidfd),
+            greeting,
+            said_hello: false,
+            streams: streams.ours(),
+        }),
         Err(error) => {
             give_up(pid);
             Err(failed("cannot watch the child")(error))
@@ -103,8 +162,134 @@ fn launch(plan: &Plan, name: &str, greeting: Greeting) -> Result<Newborn, Cause>
     }
 }
 
-/// Checks that a child would be one, and writes down what it is to be told.
-fn greeting(plan: &Plan, name: &str) -> Result<Greeting, Cause> {
+/// A process of this program that will be taken over.
+pub(crate) struct Executed {
+    pub(crate) link: UnixStream,
+    pub(crate) pid: Pid,
+    pub(crate) pidfd: Arc<OwnedFd>,
+}
+
+/// A process that is to be a fork server.
+pub(crate) fn execute_server() -> Result<Executed, Cause> {
+    let failed = |what| move |error: std::io::Error| Cause::system(Stage::Server, what, &error);
+    let surroundings = Surroundings::default();
+    let streams = Streams::open(&surroundings).map_err(failed("cannot open the standard streams"))?;
+    let environment = surroundings.environment.strings().map_err(failed("a bad environment"))?;
+    execute(&environment, &streams)
+}
+
+fn execute(environment: &[CString], streams: &Streams) -> Result<Executed, Cause> {
+    let failed = |what| move |error: std::io::Error| Cause::system(Stage::Spawn, what, &error);
+    let (ours, theirs) =
+        std::os::unix::net::UnixStream::pair().map_err(failed("cannot make the link to the child"))?;
+    ours.set_nonblocking(true).map_err(failed("cannot set the link up"))?;
+    let link = UnixStream::from_std(ours).map_err(failed("cannot watch the link"))?;
+    let lifeline = Control::get()?.lifeline().map_err(failed("cannot open the lifeline"))?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    let null = null.map_err(|error| failed("cannot open /dev/null")(error.into()))?;
+    let streams = streams.instead_of_parents(&null).into_iter().zip(0..);
+    let streams = streams.filter_map(|(stream, number)| Some((stream?, number)));
+    let others = [(theirs.as_fd(), sys::LINK_FD), (lifeline.as_fd(), sys::LIFELINE_FD)];
+    let descriptors: Vec<(BorrowedFd<'_>, RawFd)> = streams.chain(others).collect();
+    let pid = program(environment, &descriptors).map_err(failed("posix_spawn"))?;
+    let pidfd = Arc::new(watched(pid)?);
+    Ok(Executed { link, pid, pidfd })
+}
+
+/// Starts a child by the fork server. A server that has died is followed by another; once, because a child that has said
+/// nothing has done nothing yet.
+async fn fork(plan: &Plan, name: &str, asked: Option<Asked>) -> Result<Newborn, Cause> {
+    match try_fork(plan, name, asked).await {
+        Err((Some(server), _)) if !server.lives() => {
+            try_fork(plan, name, None).await.map_err(|(_, cause)| cause)
+        }
+        other => other.map_err(|(_, cause)| cause),
+    }
+}
+
+/// An error says which server it was, if it came to one.
+async fn try_fork(
+    plan: &Plan,
+    name: &str,
+    asked: Option<Asked>,
+) -> Result<Newborn, (Option<Arc<Server>>, Cause)> {
+    let servers = Control::get().map_err(|cause| (None, cause))?.servers();
+    let here = Station::now().map_err(|error| (None, cannot_look(&error)))?;
+    let asked = asked.filter(|asked| !asked.server.is_retired() && asked.server.there.suits(&here));
+    let (server, candidate) = match asked {
+        Some(Asked { server, candidate }) => (server, Some(candidate)),
+        None => (servers.suiting(&here).await.map_err(|cause| (None, cause))?, None),
+    };
+    let newborn = fork_by(&server, candidate, &here, plan, name).await;
+    servers.refill(&server);
+    newborn.map_err(|cause| (Some(server), cause))
+}
+
+async fn fork_by(
+    server: &Server,
+    candidate: Option<Candidate>,
+    here: &Station,
+    plan: &Plan,
+    name: &str,
+) -> Result<Newborn, Cause> {
+    let candidate = match candidate {
+        Some(candidate) => candidate,
+        None => match server.take_spare() {
+            Some(spare) => Candidate::Spare(spare),
+            None => Candidate::Requested(server.request(plan.entry.body.ahead()).await?),
+        },
+    };
+    let streams = Streams::open(&plan.surroundings)
+        .map_err(|error| Cause::system(Stage::Spawn, "cannot open the standard streams", &error))?;
+    let (Forked { pid, pidfd, link, end }, greeting) = match candidate {
+        Candidate::Spare(spare) => {
+            let rest = greet(spare.link.as_fd(), server, here, &streams, plan, name)?;
+            (spare, rest)
+        }
+        Candidate::Requested(requested) => {
+            // While the server forks.
+            let rest = greet(requested.link.as_fd(), server, here, &streams, plan, name)?;
+            (server.hello(requested).await?, rest)
+        }
+    };
+    let (child, announcement) = Child::new(name.to_owned(), plan.daemon, pid, pidfd);
+    let child = Arc::new(child);
+    let streams = streams.ours();
+    Ok(Newborn { child, announcement, link, end, greeting, said_hello: true, streams })
+}
+
+/// Writes to a forked child who it is and what it is to run, as far as the link takes it at once.
+fn greet(
+    link: BorrowedFd<'_>,
+    server: &Server,
+    here: &Station,
+    streams: &Streams,
+    plan: &Plan,
+    name: &str,
+) -> Result<Greeting, Cause> {
+    let failed =
+        |error: std::io::Error| Cause::system(Stage::Spawn, "cannot tell the child what to run", &error);
+    let estate = Estate::of(here).map_err(|error| cannot_look(&error))?;
+    let difference = server.estate.difference(&estate, &plan.surroundings.environment);
+    let mut inherited =
+        difference.map_err(|error| Cause::system(Stage::Spawn, "a bad environment", &error))?;
+    let theirs = streams.instead_of_null(own_streams());
+    let directory = inherited.open_directory().map_err(failed)?;
+    inherited.streams = theirs.map(|stream| stream.is_some());
+    let beside: Vec<_> = theirs.into_iter().flatten().chain(directory.as_ref().map(AsFd::as_fd)).collect();
+    let count = u16::try_from(beside.len()).map_err(std::io::Error::other).map_err(failed)?;
+    let mut greeting = greeting(plan, name, Some((inherited, count)))?;
+    match handles::send(link, &greeting.head, &beside) {
+        Ok(sent) => greeting.head.advance(sent),
+        // It has ended, or was ended; what comes of that is told by its end.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => greeting = Greeting::default(),
+        Err(error) => return Err(failed(error)),
+    }
+    Ok(greeting)
+}
+
+/// Checks that a child would be one.
+fn check() -> Result<(), Cause> {
     if !sys::armed() {
         return Err(Cause::start(
             Stage::Setup,
@@ -124,9 +309,20 @@ fn greeting(plan: &Plan, name: &str) -> Result<Greeting, Cause> {
             format!("{MAX_DEPTH} generations of processes stand above this one: does it call itself?");
         return Err(Cause::start(Stage::Depth, reason));
     }
+    Image::this()?.check_that_children_share_it()
+}
+
+/// What a fork server is told to run once.
+pub(crate) fn preloading(plan: &Plan) -> Result<Greeting, Cause> {
+    greeting(plan, plan.display_name(), None)
+}
+
+/// Writes down what a child is to be told. What it is to inherit, and how many descriptors come beside that, is for one
+/// that is forked by a server.
+fn greeting(plan: &Plan, name: &str, inherited: Option<(Inherited, u16)>) -> Result<Greeting, Cause> {
     let arguments = plan.sendable_arguments()?;
     let image = Image::this()?;
-    image.check_that_children_share_it()?;
+    let (inherited, beside) = inherited.unzip();
     let bootstrap = Bootstrap {
         image: image.identity.clone(),
         entry: image.distance(plan.entry)?,
@@ -137,20 +333,26 @@ fn greeting(plan: &Plan, name: &str) -> Result<Greeting, Cause> {
         parent_pid: current().pid(),
         depth: depth() + 1,
         limits: plan.limits,
+        is_timed: plan.timeout.is_some(),
         settings: plan.surroundings.settings.clone(),
+        default_method: StartMethod::set(),
+        inherited,
     };
-    written(&bootstrap, arguments)
+    written(&bootstrap, beside.unwrap_or(0), arguments)
 }
 
-fn written(bootstrap: &Bootstrap, arguments: Bytes) -> Result<Greeting, Cause> {
+fn written(bootstrap: &Bootstrap, beside: u16, arguments: Bytes) -> Result<Greeting, Cause> {
     let body =
         postcard::to_stdvec(bootstrap).map_err(|error| Cause::start(Stage::Setup, error.to_string()))?;
-    if body.len() as u64 > MAX_REPORT {
-        let reason = format!("what the child is to be told has {} bytes: is its name that long?", body.len());
+    if body.len() as u64 > MAX_START {
+        let reason = format!(
+            "what the child is to be told has {} bytes: are its name and environment that long?",
+            body.len()
+        );
         return Err(Cause::start(Stage::Setup, reason));
     }
-    let mut head = BytesMut::with_capacity(2 * HEADER + body.len() + SMALL);
-    head.put_slice(&header(Kind::Start, body.len() as u64));
+    let mut head = BytesMut::with_capacity(2 * HEADER + body.len() + arguments.len().min(SMALL));
+    head.put_slice(&header_with(Kind::Start, body.len() as u64, beside));
     head.put_slice(&body);
     head.put_slice(&header(Kind::Arguments, arguments.len() as u64));
     let (small, large) =
@@ -160,7 +362,7 @@ fn written(bootstrap: &Bootstrap, arguments: Bytes) -> Result<Greeting, Cause> {
 }
 
 /// This program again, with the marker as its second argument.
-fn spawn(environment: &[CString], descriptors: &[(BorrowedFd<'_>, RawFd)]) -> std::io::Result<Pid> {
+fn program(environment: &[CString], descriptors: &[(BorrowedFd<'_>, RawFd)]) -> std::io::Result<Pid> {
     let mut arguments = std::env::args_os();
     let program = arguments.next().unwrap_or_else(|| "procession".into());
     let arguments: Vec<CString> = [program.into_vec(), sys::MARKER.to_bytes().to_vec()]
@@ -201,13 +403,13 @@ pub(crate) mod tests {
 
     /// A start in which the child is told something else than the truth.
     pub(crate) fn start_with(plan: &Plan, tamper: impl FnOnce(&mut Bootstrap)) -> Newborn {
-        let Greeting { head, arguments } = greeting(plan, "tampered").unwrap();
+        let Greeting { head, arguments } = greeting(plan, "tampered", None).unwrap();
         let mut head = &head[..];
         let (_, body) = read_frame(&mut head, u64::MAX).unwrap().unwrap();
         let mut bootstrap = postcard::from_bytes(&body).unwrap();
         tamper(&mut bootstrap);
         assert!(arguments.is_empty(), "small ones stand in the head");
         let (_, arguments) = read_frame(&mut head, u64::MAX).unwrap().unwrap();
-        launch(plan, "tampered", written(&bootstrap, arguments.into()).unwrap()).unwrap()
+        launch(plan, "tampered", written(&bootstrap, 0, arguments.into()).unwrap()).unwrap()
     }
 }

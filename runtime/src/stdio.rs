@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::unix::pipe;
@@ -70,11 +69,20 @@ impl From<File> for Stdio {
     }
 }
 
+/// What a child gets for a standard stream.
+#[derive(Debug)]
+pub(crate) enum Theirs {
+    /// What its parent has.
+    Parents,
+    /// `/dev/null`.
+    Null,
+    Given(Arc<OwnedFd>),
+}
+
 /// The two ends of one of a child's standard streams.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Ends {
-    /// The child's, unless it shares the parent's own.
-    pub(crate) theirs: Option<Arc<OwnedFd>>,
+    pub(crate) theirs: Theirs,
     /// The parent's, if there is a pipe.
     pub(crate) ours: Option<OwnedFd>,
 }
@@ -85,9 +93,9 @@ impl Stdio {
         match &self.0 {
             Kind::Piped => {
                 let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-                Ok(Ends { theirs: Some(Arc::new(reader)), ours: Some(writer) })
+                Ok(Ends { theirs: Theirs::Given(Arc::new(reader)), ours: Some(writer) })
             }
-            other => other.unpiped(OFlags::RDONLY),
+            other => Ok(other.unpiped()),
         }
     }
 
@@ -96,9 +104,9 @@ impl Stdio {
         match &self.0 {
             Kind::Piped | Kind::Traced => {
                 let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-                Ok(Ends { theirs: Some(Arc::new(writer)), ours: Some(reader) })
+                Ok(Ends { theirs: Theirs::Given(Arc::new(writer)), ours: Some(reader) })
             }
-            other => other.unpiped(OFlags::WRONLY),
+            other => Ok(other.unpiped()),
         }
     }
 
@@ -108,16 +116,13 @@ impl Stdio {
 }
 
 impl Kind {
-    fn unpiped(&self, direction: OFlags) -> io::Result<Ends> {
+    fn unpiped(&self) -> Ends {
         let theirs = match self {
-            Self::Inherit => None,
-            Self::Given(fd) => Some(Arc::clone(fd)),
-            Self::Null | Self::Piped | Self::Traced => {
-                let null = rustix::fs::open("/dev/null", direction | OFlags::CLOEXEC, Mode::empty())?;
-                Some(Arc::new(null))
-            }
+            Self::Inherit => Theirs::Parents,
+            Self::Given(fd) => Theirs::Given(Arc::clone(fd)),
+            Self::Null | Self::Piped | Self::Traced => Theirs::Null,
         };
-        Ok(Ends { theirs, ours: None })
+        Ends { theirs, ours: None }
     }
 }
 

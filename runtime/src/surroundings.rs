@@ -56,19 +56,44 @@ impl Environment {
         self.changes.clear();
     }
 
-    /// All of it, as `execve(2)` wants it.
+    /// Whether there are no changes.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.cleared && self.changes.is_empty()
+    }
+
+    /// The variables that a child of a process with these has.
     ///
     /// # Errors
     /// If a name is empty or has a `=` in it, or if a NUL stands in a name or a value.
+    pub(crate) fn applied_to(
+        &self,
+        inherited: BTreeMap<OsString, OsString>,
+    ) -> io::Result<BTreeMap<OsString, OsString>> {
+        let mut variables = if self.cleared { BTreeMap::new() } else { inherited };
+        for (key, value) in &self.changes {
+            match value {
+                Some(value) => {
+                    string(key, value)?;
+                    variables.insert(key.clone(), value.clone());
+                }
+                None => drop(variables.remove(key)),
+            }
+        }
+        Ok(variables)
+    }
+
+    /// All of it, as `execve(2)` wants it.
+    ///
+    /// # Errors
+    /// As [`applied_to`](Self::applied_to).
     pub(crate) fn strings(&self) -> io::Result<Vec<CString>> {
-        let inherited =
-            std::env::vars_os().filter(|(key, _)| !self.cleared && !self.changes.contains_key(key));
-        let set = self.changes.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
-        inherited.chain(set).map(|(key, value)| string(&key, &value)).collect()
+        let variables = self.applied_to(std::env::vars_os().collect())?;
+        variables.iter().map(|(key, value)| string(key, value)).collect()
     }
 }
 
-fn string(key: &OsStr, value: &OsStr) -> io::Result<CString> {
+/// `key=value`.
+pub(crate) fn string(key: &OsStr, value: &OsStr) -> io::Result<CString> {
     let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
     // The standard library gives names that begin with `=`, which some programs have.
     if key.is_empty() || key.as_encoded_bytes()[1..].contains(&b'=') {

@@ -2,7 +2,8 @@
 #![expect(clippy::print_stdout, reason = "a program that prints what it has measured")]
 
 use procession::{Call, process};
-use procession_bench::{limit, settled_memory_of};
+use procession_bench::limit::{self, Answers, Server};
+use procession_bench::settled_memory_of;
 use tokio::runtime::Builder;
 
 #[process]
@@ -25,12 +26,22 @@ fn main() -> std::io::Result<()> {
 }
 
 async fn show_all() -> std::io::Result<()> {
-    let mut child = limit::Child::start()?;
+    let mut child = limit::Child::start(Answers::Many)?;
     child.ask(0).await?;
     println!("limit: {}", settled_memory_of(child.pid().unwrap_or_default())?);
     child.wait().await?;
+    show_forked().await?;
     show("async fn", idle()).await?;
     show("fn", idle_plain()).await
+}
+
+async fn show_forked() -> std::io::Result<()> {
+    let server = Server::start()?;
+    let mut child = server.child().await?;
+    child.ask(0).await?;
+    println!("fork server limit: {}", settled_memory_of(child.pid())?);
+    child.wait().await?;
+    server.end().await
 }
 
 async fn show(what: &str, call: Call<()>) -> std::io::Result<()> {

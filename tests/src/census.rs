@@ -1,7 +1,7 @@
 //! What there is before a body and after it, and the difference.
 //!
-//! Things are compared by kind and number, not by identity: a control thread that was started anew has another
-//! id, a socket that was made anew another inode, and neither is a leak. It also lets two processes be
+//! Things are compared by kind and number, not by identity: a fork server that was started anew has another id, a socket
+//! that was made anew another inode, and neither is a leak. A second fork server is one, and so is one that is gone. It also lets two processes be
 //! compared, which is how a test that starts cold is checked. The names of threads and processes are shown but
 //! not compared, since each takes its name only some time after it began.
 

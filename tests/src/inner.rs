@@ -10,6 +10,7 @@ use crate::census::Census;
 use crate::files::Files;
 use crate::isolated::Isolated;
 use crate::marker::Marker;
+use crate::method::take_start_method;
 use crate::outcome::Verdict;
 use crate::wait::holds_within;
 use crate::warm_up::{warm_up, warm_up_tokio};
@@ -59,6 +60,7 @@ fn read_reference(directory: &Path) -> Census {
 /// What comes before the first count in every inner process.
 fn prepare(test: &Isolated, marker: &Marker) {
     marker.follow_parent();
+    take_start_method();
     watchdog::start(test.limit, marker.parent, marker.directory.clone());
     warm_up_tokio();
 }

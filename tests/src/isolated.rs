@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Termination};
 use std::time::Duration;
 
+use procession::StartMethod;
+
 use crate::inner;
 use crate::keeper;
 use crate::marker::{Marker, Role};
+use crate::method;
 use crate::outcome::{NotPassed, Outcome};
 use crate::outer;
 
@@ -22,7 +25,8 @@ const SETTLE: Duration = Duration::from_secs(5);
 
 /// Makes tests of which each runs in a process of its own, with a leak check after it.
 ///
-/// Each function becomes an ordinary `#[test]` of its name, for `cargo test`, its filters, and nextest. A test
+/// Each function becomes a module of its name with two ordinary `#[test]`s, for `cargo test`, its filters, and nextest:
+/// `fork_server` and `spawn` run the same body with that [`StartMethod`] as the default. A test
 /// passes if its body returns, and does so with nothing but `()`, `Ok` or whatever else
 /// [`Termination`] calls a success, and if after it there are, within five seconds,
 ///
@@ -30,19 +34,22 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// - the same file descriptors and threads, by kind and number,
 /// - no new shared mappings, and no new files in `/dev/shm` or the directory for temporary files.
 ///
-/// What is there before is what [`warm_up`](crate::warm_up()) makes; an `async` body has a tokio runtime of its
+/// What is there before is what [`warm_up`](crate::warm_up()) makes, which with
+/// [`ForkServer`](StartMethod::ForkServer) has one fork server among it; an `async` body has a tokio runtime of its
 /// own, which is dropped before the check. `TMPDIR` is a fresh directory. `/dev/shm` is common to all processes:
 /// what others have open or mapped there is not counted, but an object that one test has left is reported by
 /// each that ran at the time.
 ///
 /// | attribute | means |
 /// |---|---|
+/// | `#[once]` | one test, of the function's own name, under the method that is the default anyway |
 /// | `#[threads(2)]` | a runtime with two worker threads, rather than a current-thread one |
 /// | `#[limit(300)]` | the watchdog ends the test after that many seconds, rather than after sixty |
 /// | `#[cold]` | no warm-up before the body; for tests about first use |
 ///
-/// They and other attributes, such as `#[ignore]`, may come in any order. A cold test is warmed up after its
-/// body and then compared with another process, in which nothing but the warm-up took place.
+/// They and other attributes may come in any order: `#[ignore]` is for the tests, all others are for the function. A
+/// cold test is warmed up after its body and then compared with another process, in which nothing but the warm-up
+/// took place.
 ///
 /// # Examples
 /// ```no_run
@@ -61,7 +68,8 @@ const SETTLE: Duration = Duration::from_secs(5);
 ///         tokio::spawn(async {}).await
 ///     }
 ///
-///     /// A body without a runtime.
+///     /// A body without a runtime, that starts nothing.
+///     #[once]
 ///     fn numbers_add_up() {
 ///         assert_eq!(1 + 1, 2);
 ///     }
@@ -71,33 +79,54 @@ const SETTLE: Duration = Duration::from_secs(5);
 macro_rules! isolated {
     () => {};
     ($(#[$($attribute:tt)*])* async fn $name:ident() $(-> $output:ty)? $body:block $($rest:tt)*) => {
-        $crate::isolated! { @test [] [] [$([$($attribute)*])*] $name run_async { async fn body() $(-> $output)? $body } }
+        $crate::isolated! { @test both [] [] [] [$([$($attribute)*])*]
+            $name run_async { async fn body() $(-> $output)? $body }
+        }
         $crate::isolated! { $($rest)* }
     };
     ($(#[$($attribute:tt)*])* fn $name:ident() $(-> $output:ty)? $body:block $($rest:tt)*) => {
-        $crate::isolated! { @test [] [] [$([$($attribute)*])*] $name run { fn body() $(-> $output)? $body } }
+        $crate::isolated! { @test both [] [] [] [$([$($attribute)*])*]
+            $name run { fn body() $(-> $output)? $body }
+        }
         $crate::isolated! { $($rest)* }
     };
 
-    // Attributes, one after the other: to the test function or to the settings.
-    (@test [$($passed:tt)*] [$($setting:tt)*] [[threads($threads:expr)] $($more:tt)*] $($rest:tt)*) => {
-        $crate::isolated! { @test [$($passed)*] [$($setting)* .threads($threads)] [$($more)*] $($rest)* }
+    // Attributes, one after the other: to the tests, to the function, or to the settings.
+    (@test $methods:ident $tests:tt $function:tt [$($setting:tt)*] [[threads($threads:expr)] $($more:tt)*] $($rest:tt)*) => {
+        $crate::isolated! { @test $methods $tests $function [$($setting)* .threads($threads)] [$($more)*] $($rest)* }
     };
-    (@test [$($passed:tt)*] [$($setting:tt)*] [[limit($seconds:expr)] $($more:tt)*] $($rest:tt)*) => {
-        $crate::isolated! { @test
-            [$($passed)*] [$($setting)* .limit(::std::time::Duration::from_secs($seconds))] [$($more)*] $($rest)*
+    (@test $methods:ident $tests:tt $function:tt [$($setting:tt)*] [[limit($seconds:expr)] $($more:tt)*] $($rest:tt)*) => {
+        $crate::isolated! { @test $methods $tests $function
+            [$($setting)* .limit(::std::time::Duration::from_secs($seconds))] [$($more)*] $($rest)*
         }
     };
-    (@test [$($passed:tt)*] [$($setting:tt)*] [[cold] $($more:tt)*] $($rest:tt)*) => {
-        $crate::isolated! { @test [$($passed)*] [$($setting)* .cold()] [$($more)*] $($rest)* }
+    (@test $methods:ident $tests:tt $function:tt [$($setting:tt)*] [[cold] $($more:tt)*] $($rest:tt)*) => {
+        $crate::isolated! { @test $methods $tests $function [$($setting)* .cold()] [$($more)*] $($rest)* }
     };
-    (@test [$($passed:tt)*] [$($setting:tt)*] [[$($other:tt)*] $($more:tt)*] $($rest:tt)*) => {
-        $crate::isolated! { @test [$($passed)* #[$($other)*]] [$($setting)*] [$($more)*] $($rest)* }
+    (@test both $tests:tt $function:tt $settings:tt [[once] $($more:tt)*] $($rest:tt)*) => {
+        $crate::isolated! { @test once $tests $function $settings [$($more)*] $($rest)* }
+    };
+    (@test $methods:ident [$($test:tt)*] $function:tt $settings:tt [[ignore $($why:tt)*] $($more:tt)*] $($rest:tt)*) => {
+        $crate::isolated! { @test $methods [$($test)* #[ignore $($why)*]] $function $settings [$($more)*] $($rest)* }
+    };
+    (@test $methods:ident $tests:tt [$($function:tt)*] $settings:tt [[$($other:tt)*] $($more:tt)*] $($rest:tt)*) => {
+        $crate::isolated! { @test $methods $tests [$($function)* #[$($other)*]] $settings [$($more)*] $($rest)* }
     };
 
-    (@test [$($passed:tt)*] [$($setting:tt)*] [] $name:ident $run:ident { $($body:tt)* }) => {
+    (@test both [$($test:tt)*] [$($function:tt)*] [$($setting:tt)*] [] $name:ident $run:ident { $($body:tt)* }) => {
+        #[cfg(test)]
+        $($function)*
+        fn $name(method: $crate::StartMethod) -> ::std::result::Result<(), $crate::NotPassed> {
+            $($body)*
+            let test = $crate::Isolated::new(::std::module_path!(), ::std::stringify!($name));
+            test.under(method) $($setting)* .$run(body)
+        }
+        $crate::under_both! { $($test)* $name }
+    };
+    (@test once [$($test:tt)*] [$($function:tt)*] [$($setting:tt)*] [] $name:ident $run:ident { $($body:tt)* }) => {
         #[test]
-        $($passed)*
+        $($test)*
+        $($function)*
         fn $name() -> ::std::result::Result<(), $crate::NotPassed> {
             $($body)*
             $crate::Isolated::new(::std::module_path!(), ::std::stringify!($name)) $($setting)* .$run(body)
@@ -105,7 +134,42 @@ macro_rules! isolated {
     };
 }
 
-/// The settings of an isolated test: what [`isolated!`] is made of, for tests that are written out.
+/// Makes two tests of a function that takes a [`StartMethod`], in a module of its name: what [`isolated!`] is made of, for
+/// tests that are written out.
+///
+/// # Examples
+/// ```no_run
+/// use procession_tests::{Isolated, NotPassed, StartMethod};
+///
+/// fn written_out(method: StartMethod) -> Result<(), NotPassed> {
+///     Isolated::new(module_path!(), "written_out").under(method).threads(2).run_async(async || {
+///         tokio::task::yield_now().await;
+///     })
+/// }
+///
+/// procession_tests::under_both!(written_out);
+/// ```
+#[macro_export]
+macro_rules! under_both {
+    ($(#[$($attribute:tt)*])* $name:ident) => {
+        mod $name {
+            #[test]
+            $(#[$($attribute)*])*
+            fn fork_server() -> ::std::result::Result<(), $crate::NotPassed> {
+                super::$name($crate::StartMethod::ForkServer)
+            }
+
+            #[test]
+            $(#[$($attribute)*])*
+            fn spawn() -> ::std::result::Result<(), $crate::NotPassed> {
+                super::$name($crate::StartMethod::Spawn)
+            }
+        }
+    };
+}
+
+/// The settings of an isolated test: what [`isolated!`] is made of, for tests that are written out. With
+/// [`under_both!`](crate::under_both!) there are two of each.
 ///
 /// # Examples
 /// ```no_run
@@ -127,6 +191,7 @@ pub struct Isolated {
     pub(crate) cold: bool,
     pub(crate) shared_memory: PathBuf,
     threads: usize,
+    method: Option<StartMethod>,
 }
 
 impl Isolated {
@@ -139,7 +204,13 @@ impl Isolated {
             None => name.to_owned(),
         };
         let shared_memory = PathBuf::from(SHARED_MEMORY);
-        Self { path, limit: LIMIT, settle: SETTLE, cold: false, shared_memory, threads: 0 }
+        Self { path, limit: LIMIT, settle: SETTLE, cold: false, shared_memory, threads: 0, method: None }
+    }
+
+    /// Makes this the default start method of all that is run, in the test that [`under_both!`](crate::under_both!) has
+    /// made for it: it is in the module of that name, and is named as the method is.
+    pub fn under(self, method: StartMethod) -> Self {
+        Self { path: format!("{}::{}", self.path, method::name(method)), method: Some(method), ..self }
     }
 
     /// Worker threads of the runtime of an async body; 0, the default, is a current-thread runtime.
@@ -226,6 +297,7 @@ impl Isolated {
             "--quiet",
         ]);
         let (name, value) = Marker::for_child(role, directory);
+        command.envs(self.method.map(method::for_child));
         command.env(name, value).env("TMPDIR", inner::temporary(directory)).process_group(0);
         command
     }

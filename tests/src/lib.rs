@@ -10,9 +10,15 @@
 //! ```
 //!
 //! [`isolated!`] describes the forms of a test and what is checked. The rest of this crate is what bodies
-//! need: a look at processes ([`children_of`], [`descendants_of`], [`state`]), at the test's own process
-//! ([`open_fds`], [`threads`], [`shared_mappings`]), and waiting for what happens outside of it
+//! need: a look at processes ([`children_of`], [`fork_servers_of`], [`descendants_of`], [`state`]), at the test's own
+//! process ([`open_fds`], [`threads`], [`shared_mappings`]), and waiting for what happens outside of it
 //! ([`eventually`], [`wait_until_gone`]).
+//!
+//! # Under both start methods
+//!
+//! Each body runs twice, as a test for each [`StartMethod`]: `pr10_kill::fork_server` and `pr10_kill::spawn`. The method is
+//! the default of the inner process and of all that this starts by Procession; other programs learn it from their
+//! environment, and use it if they call [`take_start_method`]. A body to which it makes no difference is `#[once]`.
 //!
 //! # A test's three processes
 //!
@@ -33,6 +39,7 @@ mod inner;
 mod isolated;
 mod keeper;
 mod marker;
+mod method;
 mod outcome;
 mod outer;
 mod own;
@@ -43,8 +50,11 @@ mod watchdog;
 
 pub use example::example;
 pub use isolated::Isolated;
+pub use method::take_start_method;
 pub use outcome::{NotPassed, Outcome, Verdict};
 pub use own::{open_fds, shared_mappings, threads};
-pub use proc::{ProcInfo, children_of, descendants_of, info, state};
+pub use proc::{ProcInfo, children_of, descendants_of, fork_servers_of, info, state};
+/// What [`under_both!`] gives to a test.
+pub use procession::StartMethod;
 pub use wait::{eventually, eventually_async, patience, wait_until_gone};
 pub use warm_up::warm_up;

@@ -52,13 +52,34 @@ pub fn state(pid: u32) -> Option<char> {
     info(pid).map(|process| process.state)
 }
 
-/// The direct children of a process, zombies included, by pid.
+/// The name that a fork server has, and what it has just forked, until that is told what to run.
+const FORK_SERVER: &str = "fork-server";
+
+/// The children of a process, zombies included, by pid: those that a fork server has forked for it among them, the server
+/// itself not.
 #[must_use]
 pub fn children_of(pid: u32) -> Vec<ProcInfo> {
-    all().into_iter().filter(|process| process.ppid == pid).collect()
+    let all = all();
+    let servers = servers_among(&all, pid);
+    let is_server = |process: &ProcInfo| servers.contains(&process.pid);
+    let is_child = |process: &ProcInfo| process.ppid == pid || servers.contains(&process.ppid);
+    all.iter().filter(|it| is_child(it) && !is_server(it)).cloned().collect()
 }
 
-/// The children of a process, their children and so on, zombies included.
+/// The fork servers of a process, zombies included, by pid.
+#[must_use]
+pub fn fork_servers_of(pid: u32) -> Vec<ProcInfo> {
+    let all = all();
+    let servers = servers_among(&all, pid);
+    all.into_iter().filter(|process| servers.contains(&process.pid)).collect()
+}
+
+fn servers_among(all: &[ProcInfo], parent: u32) -> Vec<u32> {
+    let is_server = |process: &&ProcInfo| process.ppid == parent && process.comm == FORK_SERVER;
+    all.iter().filter(is_server).map(|process| process.pid).collect()
+}
+
+/// The processes below a process in the tree that the kernel knows, zombies and fork servers included.
 #[must_use]
 pub fn descendants_of(pid: u32) -> Vec<ProcInfo> {
     let mut others = all();

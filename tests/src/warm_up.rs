@@ -2,8 +2,9 @@
 
 /// Brings the process into the state in which the leak check starts to count. Not for use within a runtime.
 ///
-/// A first call starts the control thread, its epoll and the like, which stay for good. They are no leak, so
-/// they are made before the census of a test, or after the body of one that is `#[cold]`.
+/// A first call starts the control thread, its epoll and the like, and, where that is how children are started, the fork
+/// server: they stay for good. They are no leak, so they are made before the census of a test, or after the body of one
+/// that is `#[cold]`.
 ///
 /// # Panics
 /// If a process that does nothing cannot be run.

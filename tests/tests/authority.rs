@@ -22,6 +22,7 @@ fn with_a_link(shell: &str) -> Output {
 
 isolated! {
     /// A link of the very parent's is believed: the child reads from it, finds its end, and has no result.
+    #[once]
     fn a_link_of_the_parents_is_believed() {
         let ended = with_a_link("exec \"$0\" \"$1\" 3<&0 4</dev/null");
         assert_eq!(ended.status.code(), Some(1), "{ended:?}");
@@ -29,6 +30,7 @@ isolated! {
     }
 
     /// A link of somebody else's is not, be it our own user's and even a grandparent's.
+    #[once]
     fn a_link_of_anybody_elses_is_not() {
         let ended = with_a_link("exec setsid --fork --wait sh -c 'exec \"$0\" \"$1\" 3<&0 4</dev/null' \"$0\" \"$1\"");
         assert_eq!(ended.status.code(), Some(64), "{ended:?}");
@@ -36,6 +38,7 @@ isolated! {
     }
 
     /// Nor is no link, or one that is none.
+    #[once]
     fn no_link_is_not() {
         for shell in ["exec \"$0\" \"$1\" 3<&- 4</dev/null", "exec \"$0\" \"$1\" 3</dev/null 4</dev/null"] {
             let ended = with_a_link(shell);

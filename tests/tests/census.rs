@@ -3,6 +3,7 @@
 //! The numbers that the program gives are compared whole, so that a file that counts twice, or never, shows.
 #![expect(clippy::unwrap_used, reason = "what helps a test may fail as the test itself")]
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::read_to_string;
@@ -121,6 +122,7 @@ const WATCHDOG: Duration = Duration::from_secs(30);
 
 procession_tests::isolated! {
     /// All that there is to count, exactly.
+    #[once]
     #[limit(600)]
     fn counts_are_exact() {
         let directory = tempfile::tempdir().unwrap();
@@ -149,6 +151,7 @@ procession_tests::isolated! {
     }
 
     /// How many processes there are at a time changes how long it takes, and nothing else.
+    #[once]
     #[limit(600)]
     fn jobs_change_nothing() {
         let directory = tempfile::tempdir().unwrap();
@@ -164,6 +167,7 @@ procession_tests::isolated! {
     }
 
     /// What is wrong in a file is listed with its place, which an editor understands.
+    #[once]
     #[limit(600)]
     fn syntax_errors_are_not_crashes() {
         let directory = tempfile::tempdir().unwrap();
@@ -186,6 +190,7 @@ procession_tests::isolated! {
     }
 
     /// A file that ends its process is found among the others of its batch, and they are counted once.
+    #[once]
     #[limit(600)]
     fn a_stack_overflow_costs_one_file() {
         let directory = tempfile::tempdir().unwrap();
@@ -200,6 +205,7 @@ procession_tests::isolated! {
     }
 
     /// A file that takes longer than it may is listed with its limit, and holds up nothing else.
+    #[once]
     #[limit(600)]
     fn a_time_limit_costs_one_file() {
         let directory = tempfile::tempdir().unwrap();
@@ -213,6 +219,7 @@ procession_tests::isolated! {
     }
 
     /// What a process has had no time for goes to the next one.
+    #[once]
     #[limit(600)]
     fn a_long_batch_is_continued() {
         let directory = tempfile::tempdir().unwrap();
@@ -226,6 +233,7 @@ procession_tests::isolated! {
     }
 
     /// Nobody writes to the FIFO, and the link leads round in a circle.
+    #[once]
     #[limit(600)]
     fn only_regular_files_count() {
         let directory = tempfile::tempdir().unwrap();
@@ -243,6 +251,7 @@ procession_tests::isolated! {
     }
 
     /// A path is bytes: one that is no text reaches the child as it is.
+    #[once]
     #[limit(600)]
     fn a_path_need_not_be_text() {
         let directory = tempfile::tempdir().unwrap();
@@ -253,6 +262,7 @@ procession_tests::isolated! {
     }
 
     /// A path that is named twice, or within another, does not count twice.
+    #[once]
     #[limit(600)]
     fn paths_may_overlap() {
         let directory = tempfile::tempdir().unwrap();
@@ -262,6 +272,7 @@ procession_tests::isolated! {
     }
 
     /// Both hostile files are found among others, which count once.
+    #[once]
     #[limit(600)]
     fn hostile_files_cost_themselves() {
         let directory = tempfile::tempdir().unwrap();
@@ -281,6 +292,7 @@ procession_tests::isolated! {
     }
 
     /// Ctrl-C: one message, a code of its own, and nothing is left.
+    #[once]
     #[limit(600)]
     fn an_interrupt_ends_all() {
         let mut census = hanging();
@@ -296,6 +308,7 @@ procession_tests::isolated! {
     }
 
     /// A census that is killed can do nothing, and leaves nobody all the same: the harness looks.
+    #[once]
     #[limit(600)]
     fn a_kill_leaves_nobody() {
         let mut census = hanging();
@@ -304,21 +317,29 @@ procession_tests::isolated! {
     }
 
     /// Only the census itself speaks: what a child says would run through the progress bar. Here the loader speaks,
-    /// in each process that starts, with its pid before it.
+    /// in each process that starts and in each that ends, with its pid before it: in the census, and in its fork server
+    /// until that begins to serve.
+    #[once]
     #[limit(600)]
     fn children_are_silent() {
         let directory = tempfile::tempdir().unwrap();
         write_neighbours(&directory);
         let mut command = Command::new(example("census"));
-        command.arg(directory.path()).env("LD_DEBUG", "statistics").stdout(Stdio::null()).stderr(Stdio::piped());
-        let program = command.spawn().unwrap();
-        let speaker = format!("{}:", program.id());
-        let said = String::from_utf8(program.wait_with_output().unwrap().stderr).unwrap();
-        assert!(!said.is_empty(), "this loader says nothing");
-        assert!(said.lines().all(|line| line.trim_start().starts_with(&speaker)), "{said}");
+        command.arg("--json").arg(directory.path()).env("LD_DEBUG", "statistics");
+        let program = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let census = program.id().to_string();
+        let output = program.wait_with_output().unwrap();
+        let counted: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(counted["processes"].as_u64().unwrap() > 1, "too few to tell a child from the server: {counted}");
+
+        let said = String::from_utf8(output.stderr).unwrap();
+        let speakers: BTreeSet<&str> = said.lines().map(|line| line.split_once(':').unwrap().0.trim_start()).collect();
+        assert!(speakers.contains(&*census), "this loader says nothing");
+        assert!(speakers.len() <= 2, "{said}");
     }
 
     /// What people see.
+    #[once]
     #[limit(600)]
     fn prints_for_people() {
         let directory = tempfile::tempdir().unwrap();
@@ -337,6 +358,7 @@ procession_tests::isolated! {
     }
 
     /// Nothing to count is an error of its own, with words that help.
+    #[once]
     #[limit(600)]
     fn nothing_to_count() {
         let directory = tempfile::tempdir().unwrap();
@@ -358,6 +380,7 @@ procession_tests::isolated! {
     }
 
     /// Without paths, it counts what cargo has downloaded.
+    #[once]
     #[limit(600)]
     fn counts_the_registry_by_default() {
         let directory = tempfile::tempdir().unwrap();

@@ -45,7 +45,18 @@ fn outputs_are_what_the_programs_print() {
     let documents = documents();
     let shown: Vec<_> =
         documents.iter().flat_map(|(path, text)| outputs(text).into_iter().map(move |o| (path, o))).collect();
-    for name in ["hello", "ends", "travel", "unstoppable", "stop", "drops", "generations", "surroundings"] {
+    for name in [
+        "hello",
+        "ends",
+        "travel",
+        "unstoppable",
+        "stop",
+        "drops",
+        "generations",
+        "surroundings",
+        "start_method",
+        "preload",
+    ] {
         assert!(shown.iter().any(|(_, (shown, _))| *shown == name), "no document shows what {name} prints");
     }
     for (path, (name, output)) in shown {

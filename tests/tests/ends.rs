@@ -219,11 +219,12 @@ isolated! {
         assert_eq!(process.join().await.unwrap(), 7);
     }
 
-    /// PR21: a child waits for what it left running by `spawn_blocking`, and the value has come before.
+    /// PR21: a child waits for what it left running by `spawn_blocking`, and whoever joins it does, too.
     async fn pr21_blocking_work_is_waited_for() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("done");
-        assert_eq!(leaves_work_behind(path.display().to_string()).await.unwrap(), 7);
+        let mut process = leaves_work_behind(path.display().to_string()).spawn().await.unwrap();
+        assert_eq!(process.join().await.unwrap(), 7);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "done");
     }
 }

@@ -1,4 +1,5 @@
 //! The harness itself: every kind of leak and every kind of failure is found, and a clean body passes.
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 use std::env;
 use std::fs::{self, File};
@@ -10,8 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use procession_tests::{
-    Isolated, Outcome, Verdict, children_of, descendants_of, eventually, eventually_async, isolated,
-    open_fds, state, threads, wait_until_gone, warm_up,
+    Isolated, NotPassed, Outcome, StartMethod, Verdict, children_of, descendants_of, eventually,
+    eventually_async, fork_servers_of, info, isolated, open_fds, state, threads, under_both, wait_until_gone,
+    warm_up,
 };
 
 /// A limit for what takes a moment.
@@ -44,6 +46,7 @@ fn number_after(text: &str, word: &str) -> u32 {
 
 isolated! {
     /// A current-thread runtime, with time and its own children.
+    #[once]
     async fn a_clean_async_body_passes() {
         tokio::time::sleep(Duration::from_millis(1)).await;
         let status = tokio::process::Command::new("true").status().await.unwrap();
@@ -51,6 +54,7 @@ isolated! {
     }
 
     /// The worker threads are there, and gone before the check.
+    #[once]
     #[threads(2)]
     async fn a_runtime_may_have_threads() -> Result<(), tokio::task::JoinError> {
         assert_eq!(tokio::runtime::Handle::current().metrics().num_workers(), 2);
@@ -58,6 +62,7 @@ isolated! {
         tokio::spawn(async {}).await
     }
 
+    #[once]
     fn a_clean_plain_body_passes() {
         let mut child = sleeper();
         assert_eq!(children_of(process::id()).len(), 1);
@@ -67,12 +72,14 @@ isolated! {
     }
 
     /// What ends a little later, without being waited for, is no leak.
+    #[once]
     #[limit(30)]
     fn the_check_gives_time() {
         thread::spawn(|| Command::new("sleep").arg("0.3").status());
     }
 
     /// The control thread, which stays, is not yet there.
+    #[once]
     #[cold]
     fn a_cold_body_may_warm_up() {
         let before = threads().len();
@@ -80,9 +87,11 @@ isolated! {
         assert!(threads().len() > before);
     }
 
+    #[once]
     #[cold]
     fn a_cold_body_may_stay_cold() {}
 
+    #[once]
     fn other_bodies_are_warm() {
         let before = threads();
         warm_up();
@@ -90,6 +99,7 @@ isolated! {
     }
 
     /// The runtime goes on while the condition is looked at, also where its clock stands still.
+    #[once]
     async fn waiting_lets_tasks_run() {
         tokio::time::pause();
         let task = tokio::spawn(tokio::time::sleep(SOON));
@@ -97,25 +107,29 @@ isolated! {
     }
 
     /// An orphan that ends is reaped as by init.
+    #[once]
     fn an_orphan_that_ends_is_no_leak() {
         let parent = Command::new("sh").args(["-c", "sleep 0.1 & echo $!"]).stderr(Stdio::null()).output().unwrap();
         wait_until_gone(String::from_utf8(parent.stdout).unwrap().trim().parse().unwrap());
     }
 
+    #[once]
     fn temporary_files_have_a_directory_of_their_own() {
         assert_eq!(fs::read_dir(env::temp_dir()).unwrap().count(), 0);
         let file = tempfile::NamedTempFile::new().unwrap();
         assert!(file.path().starts_with(env::temp_dir()));
     }
 
+    #[once]
     fn descendants_are_seen() {
         let mut shell = Command::new("sh").args(["-c", "cat; true"]).stdin(Stdio::piped()).spawn().unwrap();
         let names = || descendants_of(process::id()).into_iter().map(|it| it.comm).collect::<Vec<_>>();
-        eventually(SOON, || names() == ["sh", "cat"]);
+        eventually(SOON, || names() == ["fork-server", "sh", "cat"]);
         shell.wait().unwrap();
     }
 
     /// What a body starts has the marker in its environment, and cannot start tests from it.
+    #[once]
     fn a_test_within_a_test_is_refused() {
         let mut inner = Command::new("/proc/self/exe");
         let output = inner.args(["--exact", "a_clean_plain_body_passes", "--nocapture"]).output().unwrap();
@@ -124,6 +138,28 @@ isolated! {
         assert!(stderr.contains("cannot run within an isolated test"), "{stderr}");
     }
 }
+
+#[procession::process]
+async fn waits() {
+    pending::<()>().await;
+}
+
+/// The start method is that of the test, also in processes below its own and in the census, and a child is seen as one
+/// however it came to be.
+fn the_method_is_that_of_the_test(method: StartMethod) -> Result<(), NotPassed> {
+    let test = Isolated::new(module_path!(), "the_method_is_that_of_the_test").under(method);
+    test.run_async(async move || {
+        let servers = fork_servers_of(process::id());
+        assert_eq!(servers.len(), usize::from(method == StartMethod::ForkServer), "{servers:?}");
+        let mut child = waits().spawn().await.unwrap();
+        let parent = servers.first().map_or(process::id(), |server| server.pid);
+        assert_eq!(info(child.pid()).unwrap().ppid, parent);
+        let children: Vec<u32> = children_of(process::id()).into_iter().map(|it| it.pid).collect();
+        assert_eq!(children, [child.pid()]);
+        child.kill().await.unwrap();
+    })
+}
+under_both!(the_method_is_that_of_the_test);
 
 #[test]
 fn a_zombie_is_found() {
@@ -317,6 +353,7 @@ mod neighbours {
 
     isolated! {
         /// Holds one of everything while the other one begins and ends.
+        #[once]
         #[ignore = "run by do_not_disturb_one_another"]
         fn one() {
             let Some(meeting) = meeting() else { return };
@@ -334,6 +371,7 @@ mod neighbours {
         }
 
         /// Is checked while the first one holds everything.
+        #[once]
         #[ignore = "run by do_not_disturb_one_another"]
         fn other() {
             let Some(meeting) = meeting() else { return };

@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use procession::{StartMethod, current, parent, process};
-use procession_tests::{isolated, open_fds};
+use procession::{Call, StartMethod, current, parent, process};
+use procession_tests::{fork_servers_of, info, isolated, open_fds};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +67,29 @@ fn named() -> String {
     current().name().to_owned()
 }
 
+const METHODS: [StartMethod; 2] = [StartMethod::ForkServer, StartMethod::Spawn];
+
+/// By which method a child is started: one that was forked is the fork server's.
+async fn method_seen(call: Call<()>) -> StartMethod {
+    let mut process = call.spawn().await.unwrap();
+    let parent = info(process.pid()).unwrap().ppid;
+    process.kill().await.unwrap();
+    if parent == std::process::id() {
+        return StartMethod::Spawn;
+    }
+    assert!(fork_servers_of(std::process::id()).iter().any(|server| server.pid == parent));
+    StartMethod::ForkServer
+}
+
+/// By which method a child starts its own, by default or if it chooses one.
+#[process]
+async fn method_below(chosen: Option<StartMethod>) -> StartMethod {
+    match chosen {
+        Some(method) => method_seen(sleeps().start_method(method)).await,
+        None => method_seen(sleeps()).await,
+    }
+}
+
 isolated! {
     /// PR01: a process through its life, seen from both sides.
     async fn pr01_lifecycle() {
@@ -100,6 +123,7 @@ isolated! {
     }
 
     /// PR03, PR06: the root is nobody's child.
+    #[once]
     fn pr03_the_root() {
         assert!(!current().is_child() && parent().is_none());
         assert_eq!(current().pid(), std::process::id());
@@ -167,10 +191,34 @@ isolated! {
         drop(file);
     }
 
-    /// MI01: the way to start is chosen for each call.
+    /// MI01: the way to start is chosen for each call. Both mix in one process.
+    #[once]
     async fn mi01_start_methods() {
-        assert_eq!(named().name("n").start_method(StartMethod::Spawn).await.unwrap(), "n");
-        assert_eq!(StartMethod::default(), StartMethod::Spawn);
+        assert_eq!(StartMethod::default(), StartMethod::ForkServer);
+        for method in [METHODS, METHODS].concat() {
+            assert_eq!(named().name("n").start_method(method).await.unwrap(), "n");
+            assert_eq!(method_seen(sleeps().start_method(method)).await, method);
+        }
+        let mixed = METHODS.into_iter().cycle().take(10).map(|method| named().name("n").start_method(method));
+        assert_eq!(futures::future::try_join_all(mixed).await.unwrap(), ["n"; 10]);
+    }
+
+    /// MI01: and set for all calls that do not choose, here and below; what a call chooses holds for that call alone.
+    #[once]
+    async fn mi01_the_default() {
+        assert_eq!(method_seen(sleeps()).await, StartMethod::default());
+        for method in METHODS {
+            assert_eq!(method_below(None).start_method(method).await.unwrap(), StartMethod::default());
+            assert_eq!(method_below(Some(method)).await.unwrap(), method);
+        }
+        for method in METHODS {
+            method.set_default();
+            assert_eq!(method_seen(sleeps()).await, method);
+            for chosen in METHODS {
+                assert_eq!(method_below(None).start_method(chosen).await.unwrap(), method);
+                assert_eq!(method_below(Some(chosen)).await.unwrap(), chosen);
+            }
+        }
     }
 
     /// PR31: the harness's own `main` has not run in a child: its threads would be there.

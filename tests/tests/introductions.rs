@@ -39,6 +39,7 @@ fn position(lines: &[String], line: &str) -> usize {
 
 procession_tests::isolated! {
     /// Rows 0.4, 3.1, 4.1 and 4.2.
+    #[once]
     #[limit(600)]
     fn start_and_join() {
         let lines = printed_by("start_and_join");
@@ -48,6 +49,7 @@ procession_tests::isolated! {
     }
 
     /// Rows 1.4 and 4.4. The numbers of names by default are those of the processes that have none.
+    #[once]
     #[limit(600)]
     fn who_am_i() {
         let lines = printed_by("who_am_i");
@@ -66,6 +68,7 @@ procession_tests::isolated! {
     }
 
     /// Row 1.6.
+    #[once]
     #[limit(600)]
     fn while_waiting() {
         let lines = printed_by("while_waiting");
@@ -75,12 +78,14 @@ procession_tests::isolated! {
     }
 
     /// Row 4.3.
+    #[once]
     #[limit(600)]
     fn elsewhere() {
         assert_eq!(printed_by("elsewhere"), [0, 1, 2, 3, 4].map(|n| format!("Worker {n} of elsewhere::workers")));
     }
 
     /// Rows 4.5 and 4.6: a daemon that is joined comes to its end, one that is not does not.
+    #[once]
     #[limit(600)]
     fn daemons() {
         let lines = printed_by("daemons");
@@ -92,6 +97,7 @@ procession_tests::isolated! {
     }
 
     /// Row 4.7. Just after the signal, the process may have ended or not.
+    #[once]
     #[limit(600)]
     fn terminate() {
         let lines = printed_by("terminate");
@@ -104,6 +110,7 @@ procession_tests::isolated! {
     }
 
     /// The harness looks at what they leave. What they print is compared with the book, here or in `documents`.
+    #[once]
     #[limit(600)]
     fn the_chapter_leaves_nothing() {
         for name in ["unstoppable", "stop", "drops", "generations", "surroundings", "last_words"] {
@@ -112,6 +119,7 @@ procession_tests::isolated! {
     }
 
     /// The book shows outputs with pids, which are others each time.
+    #[once]
     #[limit(600)]
     fn outputs_in_the_book() {
         let chapter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../book/src/life.md");

@@ -1,15 +1,19 @@
 //! Stopping, letting go, and belonging: conformance PR05, PR11, PR14, PR28; failures F16, F17, R3, R12.
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use procession::{Cause, ProcessSet, children, current, join_children, on_exit, parent, process};
 use procession_tests::{eventually_async, isolated, state, wait_until_gone};
 use rustix::process::{Pid, Signal, getpgrp, kill_process, setpgid};
 
+const ROOT: &str = env!("CARGO_BIN_EXE_root");
 const SECOND: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -283,10 +287,45 @@ isolated! {
     async fn pr28_exit_hooks() {
         for (how, expected) in [("return", "21"), ("panic", "21"), ("exit", "21"), ("abort", "")] {
             let place = meeting();
-            let ended = hooks(place.place.clone(), how.into()).await;
+            let ended = hooks(place.place.clone(), how.into()).spawn().await.unwrap().join().await;
             assert_eq!(ended.is_ok(), how == "return", "{how}");
             assert_eq!(std::fs::read_to_string(&place.place).unwrap_or_default(), expected, "{how}");
         }
+    }
+
+    /// A call that is awaited gives its value before its process has ended; that is a child until then, and is waited for.
+    async fn a_value_comes_before_the_end() {
+        let place = meeting();
+        let path = place.place.clone();
+        assert_eq!(lingers(path.clone(), SECOND).name("lingerer").await.unwrap(), 7);
+        assert_eq!(children().iter().map(|child| &*child.name).collect::<Vec<_>>(), ["lingerer"]);
+        assert!(!path.exists());
+        join_children().await;
+        assert!(children().is_empty());
+        assert_eq!(std::fs::read(path).unwrap(), b"here");
+    }
+
+    /// No more than sixteen are on their way out at a time: the values of others wait for their ends.
+    async fn few_leave_at_a_time() {
+        let call = |n: u32| async move {
+            lingers("/dev/null".into(), SECOND / 2).name(n.to_string()).await.map(|_seven| n.to_string())
+        };
+        let mut calls: FuturesUnordered<_> = (0..24).map(call).collect();
+        let (mut given, mut most) = (BTreeSet::new(), 0);
+        while let Some(name) = calls.next().await {
+            given.insert(name.unwrap());
+            most = most.max(children().iter().filter(|child| given.contains(&child.name)).count());
+        }
+        assert!((2..=16).contains(&most), "{most} were leaving at a time");
+        join_children().await;
+    }
+
+    /// A program that ends lets them come to their end.
+    fn the_end_of_a_program_waits_for_them() {
+        let place = meeting();
+        let ended = std::process::Command::new(ROOT).arg("leaving").arg(&place.place).status().unwrap();
+        assert!(ended.success(), "{ended}");
+        assert_eq!(std::fs::read(&place.place).unwrap(), b"here");
     }
 
     /// The pidfd of a process is readable when it has ended, and not before.
@@ -331,6 +370,16 @@ isolated! {
         assert!(matches!(process.join().await.unwrap_err().cause(), Cause::TimedOut { .. }));
         assert_eq!(state(pid), None);
     }
+}
+
+/// Comes to the place when its value is given and it has waited.
+#[process]
+async fn lingers(place: PathBuf, wait: Duration) -> u8 {
+    tokio::task::spawn_blocking(move || {
+        std::thread::sleep(wait);
+        arrive(&place);
+    });
+    7
 }
 
 #[process]

@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::marker::PhantomData;
 
 use procession::{Call, Message, process};
+use procession_tests::isolated;
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -30,14 +31,15 @@ fn plain(n: u64) -> (u64, u32) {
     (n + 1, here())
 }
 
-#[tokio::test]
-async fn async_and_plain_functions_run_elsewhere() {
-    let (n, pid) = asynchronous(1).await.unwrap();
-    assert_eq!(n, 2);
-    assert_ne!(pid, here());
-    let (n, pid) = plain(2).await.unwrap();
-    assert_eq!(n, 3);
-    assert_ne!(pid, here());
+isolated! {
+    async fn async_and_plain_functions_run_elsewhere() {
+        let (n, pid) = asynchronous(1).await.unwrap();
+        assert_eq!(n, 2);
+        assert_ne!(pid, here());
+        let (n, pid) = plain(2).await.unwrap();
+        assert_eq!(n, 3);
+        assert_ne!(pid, here());
+    }
 }
 
 #[process]
@@ -51,11 +53,12 @@ async fn unit(value: ()) -> () {
     value
 }
 
-#[tokio::test]
-async fn without_arguments_and_results() {
-    nothing().await.unwrap();
-    plain_nothing().await.unwrap();
-    unit(()).await.unwrap();
+isolated! {
+    async fn without_arguments_and_results() {
+        nothing().await.unwrap();
+        plain_nothing().await.unwrap();
+        unit(()).await.unwrap();
+    }
 }
 
 #[process]
@@ -71,11 +74,12 @@ async fn destructured(
     (a * b, x - y, text, first + last, left, whole)
 }
 
-#[tokio::test]
-async fn patterns_as_parameters() {
-    let point = Point { x: 9, y: 4 };
-    let result = destructured((6, 7), point, 0, "hey".to_owned(), [1, 2, 3], point).await.unwrap();
-    assert_eq!(result, (42, 5, "hey!".to_owned(), 4, 9, point));
+isolated! {
+    async fn patterns_as_parameters() {
+        let point = Point { x: 9, y: 4 };
+        let result = destructured((6, 7), point, 0, "hey".to_owned(), [1, 2, 3], point).await.unwrap();
+        assert_eq!(result, (42, 5, "hey!".to_owned(), 4, 9, point));
+    }
 }
 
 #[process]
@@ -88,10 +92,11 @@ fn r#match(r#type: u8, r#fn: u8) -> u8 {
     r#type + r#fn
 }
 
-#[tokio::test]
-async fn names() {
-    assert_eq!(names_that_the_macro_uses(1, 2, 3, 100).await.unwrap(), 6);
-    assert_eq!(r#match(1, 2).await.unwrap(), 3);
+isolated! {
+    async fn names() {
+        assert_eq!(names_that_the_macro_uses(1, 2, 3, 100).await.unwrap(), 6);
+        assert_eq!(r#match(1, 2).await.unwrap(), 3);
+    }
 }
 
 #[process]
@@ -120,14 +125,15 @@ where
     value.to_string()
 }
 
-#[tokio::test]
-async fn generic_functions() {
-    assert_eq!(sum(vec![1_u8, 2, 3]).await.unwrap(), 6);
-    assert_eq!(sum(vec![0.5_f64, 1.0]).await.unwrap(), 1.5);
-    assert_eq!(repeat::<_, 3>('x').await.unwrap(), ['x', 'x', 'x']);
-    assert_eq!(repeat::<_, 0>(1_u8).await.unwrap(), []);
-    assert_eq!(from_nothing::<String, u8>(PhantomData).await.unwrap(), "");
-    assert_eq!(boxed::<str>("text".into()).await.unwrap(), "text");
+isolated! {
+    async fn generic_functions() {
+        assert_eq!(sum(vec![1_u8, 2, 3]).await.unwrap(), 6);
+        assert_eq!(sum(vec![0.5_f64, 1.0]).await.unwrap(), 1.5);
+        assert_eq!(repeat::<_, 3>('x').await.unwrap(), ['x', 'x', 'x']);
+        assert_eq!(repeat::<_, 0>(1_u8).await.unwrap(), [0; 0]);
+        assert_eq!(from_nothing::<String, u8>(PhantomData).await.unwrap(), "");
+        assert_eq!(boxed::<str>("text".into()).await.unwrap(), "text");
+    }
 }
 
 #[process]
@@ -150,10 +156,11 @@ async fn thirteen(
     format!("{a}{b}{c}{d}{e}{f}{g}{h}{i}{j}{k}{l}{m}")
 }
 
-#[tokio::test]
-async fn more_arguments_than_tuples_have_traits_for() {
-    let text = thirteen(1, 2, 3, 4, 5, 6, 7, 8, 9.5, 0.5, true, 'x', "end".to_owned()).await.unwrap();
-    assert_eq!(text, "123456789.50.5truexend");
+isolated! {
+    async fn more_arguments_than_tuples_have_traits_for() {
+        let text = thirteen(1, 2, 3, 4, 5, 6, 7, 8, 9.5, 0.5, true, 'x', "end".to_owned()).await.unwrap();
+        assert_eq!(text, "123456789.50.5truexend");
+    }
 }
 
 #[process]
@@ -168,13 +175,14 @@ fn looks_up(map: BTreeMap<String, u8>, key: String) -> Option<u8> {
     Some(*value)
 }
 
-#[tokio::test]
-async fn the_question_mark_returns_from_the_function() {
-    assert_eq!(fails_by_question_mark("17".to_owned()).await.unwrap(), Ok(17));
-    assert!(fails_by_question_mark("x".to_owned()).await.unwrap().is_err());
-    let map = BTreeMap::from([("a".to_owned(), 1)]);
-    assert_eq!(looks_up(map.clone(), "a".to_owned()).await.unwrap(), Some(1));
-    assert_eq!(looks_up(map, "b".to_owned()).await.unwrap(), None);
+isolated! {
+    async fn the_question_mark_returns_from_the_function() {
+        assert_eq!(fails_by_question_mark("17".to_owned()).await.unwrap(), Ok(17));
+        assert!(fails_by_question_mark("x".to_owned()).await.unwrap().is_err());
+        let map = BTreeMap::from([("a".to_owned(), 1)]);
+        assert_eq!(looks_up(map.clone(), "a".to_owned()).await.unwrap(), Some(1));
+        assert_eq!(looks_up(map, "b".to_owned()).await.unwrap(), None);
+    }
 }
 
 #[process]
@@ -184,13 +192,14 @@ async fn generations(n: u32) -> Vec<u32> {
     pids
 }
 
-#[tokio::test]
-async fn recursion_makes_calls() {
-    let mut pids = generations(2).await.unwrap();
-    pids.push(here());
-    pids.sort_unstable();
-    pids.dedup();
-    assert_eq!(pids.len(), 4);
+isolated! {
+    async fn recursion_makes_calls() {
+        let mut pids = generations(2).await.unwrap();
+        pids.push(here());
+        pids.sort_unstable();
+        pids.dedup();
+        assert_eq!(pids.len(), 4);
+    }
 }
 
 mod inner {
@@ -234,41 +243,43 @@ process_functions! {
     tripled(n: u32) { n * 3 }
 }
 
-#[tokio::test]
-async fn functions_in_other_places() {
-    #[process]
-    async fn in_a_function(n: u8) -> u8 {
+isolated! {
+    async fn functions_in_other_places() {
         #[process]
-        fn in_a_process(n: u8) -> u8 {
-            n + 1
+        async fn in_a_function(n: u8) -> u8 {
+            #[process]
+            fn in_a_process(n: u8) -> u8 {
+                n + 1
+            }
+            in_a_process(n).await.unwrap() + 1
         }
-        in_a_process(n).await.unwrap() + 1
-    }
 
-    assert_eq!(in_a_function(1).await.unwrap(), 3);
-    assert_eq!(inner::in_a_module(1).await.unwrap(), 2);
-    assert_eq!(inner::caller(1).await.unwrap(), 3);
-    assert_eq!(Named::associated(1).await.unwrap(), 4);
-    assert_eq!(doubled(1).await.unwrap() + tripled(1).await.unwrap(), 5);
+        assert_eq!(in_a_function(1).await.unwrap(), 3);
+        assert_eq!(inner::in_a_module(1).await.unwrap(), 2);
+        assert_eq!(inner::caller(1).await.unwrap(), 3);
+        assert_eq!(Named::associated(1).await.unwrap(), 4);
+        assert_eq!(doubled(1).await.unwrap() + tripled(1).await.unwrap(), 5);
+    }
 }
 
-#[tokio::test]
-async fn two_functions_of_one_name_in_one_function() {
-    let first = {
-        #[process]
-        fn same() -> u8 {
-            1
-        }
-        same()
-    };
-    let second = {
-        #[process]
-        fn same() -> u8 {
-            2
-        }
-        same()
-    };
-    assert_eq!((first.await.unwrap(), second.await.unwrap()), (1, 2));
+isolated! {
+    async fn two_functions_of_one_name_in_one_function() {
+        let first = {
+            #[process]
+            fn same() -> u8 {
+                1
+            }
+            same()
+        };
+        let second = {
+            #[process]
+            fn same() -> u8 {
+                2
+            }
+            same()
+        };
+        assert_eq!((first.await.unwrap(), second.await.unwrap()), (1, 2));
+    }
 }
 
 #[process(threads = 3, name = "crowd")]
@@ -281,10 +292,11 @@ async fn alone() -> usize {
     tokio::runtime::Handle::current().metrics().num_workers()
 }
 
-#[tokio::test]
-async fn the_option_threads_sizes_the_runtime() {
-    assert_eq!(crowd().await.unwrap(), 3);
-    assert_eq!(alone().await.unwrap(), 1);
+isolated! {
+    async fn the_option_threads_sizes_the_runtime() {
+        assert_eq!(crowd().await.unwrap(), 3);
+        assert_eq!(alone().await.unwrap(), 1);
+    }
 }
 
 mod elsewhere {
@@ -296,9 +308,10 @@ async fn by_another_path(n: u8) -> u8 {
     n
 }
 
-#[tokio::test]
-async fn the_option_crate_says_where_procession_is() {
-    assert_eq!(by_another_path(7).await.unwrap(), 7);
+isolated! {
+    async fn the_option_crate_says_where_procession_is() {
+        assert_eq!(by_another_path(7).await.unwrap(), 7);
+    }
 }
 
 #[process]
@@ -320,10 +333,11 @@ fn shared_text(text: std::borrow::Cow<'static, str>) -> std::borrow::Cow<'static
     text
 }
 
-#[tokio::test]
-async fn types_that_are_unusual_but_travel() {
-    assert_eq!(never_fails(1).await.unwrap().unwrap(), 1);
-    assert_eq!(shared_text("borrowed".into()).await.unwrap(), "borrowed");
+isolated! {
+    async fn types_that_are_unusual_but_travel() {
+        assert_eq!(never_fails(1).await.unwrap().unwrap(), 1);
+        assert_eq!(shared_text("borrowed".into()).await.unwrap(), "borrowed");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
-use procession::process;
+use procession::{StartMethod, process};
 use procession_tests::isolated;
 use tokio::runtime::Builder;
 
@@ -131,11 +131,15 @@ isolated! {
 /// R6: inside `#[tokio::test]`, without any harness of ours.
 #[tokio::test]
 async fn r06_tokio_test() {
-    assert_eq!(double(2).await.unwrap(), 4);
+    for method in [StartMethod::ForkServer, StartMethod::Spawn] {
+        assert_eq!(double(2).start_method(method).await.unwrap(), 4);
+    }
 }
 
 /// R6: and in another one, with a stopped clock.
 #[tokio::test(start_paused = true)]
 async fn r06_tokio_test_with_a_paused_clock() {
-    assert_eq!(double(3).await.unwrap(), 6);
+    for method in [StartMethod::ForkServer, StartMethod::Spawn] {
+        assert_eq!(double(3).start_method(method).await.unwrap(), 6);
+    }
 }

@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::spawn::{LIFELINE_FD, LINK_FD};
@@ -39,7 +41,7 @@ fn take(fd: RawFd) -> Option<OwnedFd> {
 /// parent is gone, whatever ended it, and whatever this process is doing then.
 ///
 /// The owner must be set before the flag that arms it. If the parent is gone already there will be no further
-/// signal: the caller looks at its parent once after this.
+/// signal: the caller looks once after this, by [`lifeline_is_cut`].
 ///
 /// # Errors
 /// Those of `fcntl(2)`, `F_SETOWN`, `F_SETSIG` and `O_ASYNC`.
@@ -51,6 +53,14 @@ pub(crate) fn arm_lifeline() -> io::Result<()> {
     // It stays open, also in the programs that this process starts or becomes: they are of its group, and the signal is
     // theirs too, even if this process is gone by then and its parent has not come to end them.
     Ok(())
+}
+
+/// Whether the parent is gone: the last other end of the lifeline is closed.
+pub(crate) fn lifeline_is_cut() -> bool {
+    let mut fd = libc::pollfd { fd: LIFELINE_FD, events: 0, revents: 0 };
+    // SAFETY: one element, which the call writes to; a bad descriptor is told in it.
+    let code = unsafe { libc::poll(&raw mut fd, 1, 0) };
+    code == 1 && fd.revents & libc::POLLHUP != 0
 }
 
 fn set(fd: RawFd, command: c_int, argument: c_int) -> io::Result<()> {
@@ -70,8 +80,22 @@ pub(crate) fn exit_now(code: i32) -> ! {
 /// # Errors
 /// Those of `epoll_ctl(2)`.
 pub(crate) fn watch(fd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    watch_for(fd, Interest::READABLE)
+}
+
+/// As [`watch`], for more than what can be read.
+///
+/// # Errors
+/// Those of `epoll_ctl(2)`.
+pub(crate) fn watch_for(fd: Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     // SAFETY: an `Arc<OwnedFd>` gives the same number for as long as it lives, and closes it at its end alone.
-    unsafe { AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE) }.map_err(Into::into)
+    unsafe { AsyncFd::register_with_interest(fd, interest) }.map_err(Into::into)
+}
+
+/// Whether a descriptor is readable now; a pidfd is when its process has ended.
+pub(crate) fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// One `write(2)`, whatever becomes of it: for a signal handler.

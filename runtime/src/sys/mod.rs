@@ -3,17 +3,22 @@
 
 #[cfg(all(feature = "before-main", target_env = "gnu"))]
 mod constructor;
+mod fork;
 mod guard;
 mod image;
 mod inherited;
 mod overflow;
 mod spawn;
 
+pub(crate) use fork::{
+    Fork, any_ended_child, end_of_reaped, flush_c_streams, fork, keep_ends_of_children, replace_environment,
+    replace_lifeline,
+};
 pub(crate) use guard::{MARKER, arm, armed};
 pub(crate) use image::{LoadedImage, distance, entry_at, loaded_image};
 pub(crate) use inherited::{
-    arm_lifeline, at_exit, close_strangers, exit_now, ignore_broken_pipes, inherited_socket, kill_group,
-    secure_mode, watch, write_once,
+    arm_lifeline, at_exit, close_strangers, exit_now, ignore_broken_pipes, inherited_socket, is_readable,
+    kill_group, lifeline_is_cut, secure_mode, watch, watch_for, write_once,
 };
 pub(crate) use overflow::{catch_overflows, guard_thread};
 pub(crate) use spawn::{LIFELINE_FD, LINK_FD, spawn};

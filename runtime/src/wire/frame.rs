@@ -8,9 +8,13 @@
 //! All numbers are little-endian. `handles` counts the descriptors that travel beside the frame.
 
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::Decoder;
+
+use super::handles;
 
 /// The version of everything that parent and child say to one another.
 pub(crate) const VERSION: u8 = 1;
@@ -21,10 +25,13 @@ pub(crate) const HEADER: usize = 16;
 /// The most that a frame other than arguments and results may have: it bounds a panic's message and backtrace.
 pub(crate) const MAX_REPORT: u64 = 1 << 20;
 
+/// The most that a child is told about itself; its environment may be a part of it.
+pub(crate) const MAX_START: u64 = 16 << 20;
+
 /// How much a reader's buffer grows ahead of the bytes that have come.
 const READ_AHEAD: usize = 64 << 10;
 
-/// What a frame is for. Parents send the first three, children the rest.
+/// What a frame is for. Parents send the first four, children the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -34,7 +41,9 @@ pub(crate) enum Kind {
     Arguments = 2,
     /// The function should come to its end.
     Stop = 3,
-    /// The child was taken over and has understood what to run.
+    /// What a fork server is to be. Beside it comes a socket for requests.
+    Serve = 4,
+    /// The child was taken over. Beside that of a forked child comes its pidfd.
     Hello = 16,
     /// The arguments are decoded; the function starts now.
     Started = 17,
@@ -48,10 +57,11 @@ pub(crate) enum Kind {
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        const KINDS: [Kind; 8] = [
+        const KINDS: [Kind; 9] = [
             Kind::Start,
             Kind::Arguments,
             Kind::Stop,
+            Kind::Serve,
             Kind::Hello,
             Kind::Started,
             Kind::Returned,
@@ -69,10 +79,24 @@ pub(crate) struct Frame {
     pub(crate) body: Bytes,
 }
 
+/// A frame that has come to a child, and the descriptors beside it.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) kind: Kind,
+    pub(crate) body: Vec<u8>,
+    pub(crate) beside: Vec<OwnedFd>,
+}
+
 /// The header of a frame with a body of `length` bytes.
 pub(crate) const fn header(kind: Kind, length: u64) -> [u8; HEADER] {
+    header_with(kind, length, 0)
+}
+
+/// The header of a frame with a body of `length` bytes, and descriptors beside it.
+pub(crate) const fn header_with(kind: Kind, length: u64, handles: u16) -> [u8; HEADER] {
     let [a, b, c, d, e, f, g, h] = length.to_le_bytes();
-    [a, b, c, d, e, f, g, h, kind as u8, VERSION, 0, 0, 0, 0, 0, 0]
+    let [i, j] = handles.to_le_bytes();
+    [a, b, c, d, e, f, g, h, kind as u8, VERSION, i, j, 0, 0, 0, 0]
 }
 
 /// Why bytes are not a frame.
@@ -82,22 +106,33 @@ pub(crate) enum FrameError {
     Header([u8; HEADER]),
     #[error("a frame of {length} bytes where the limit is {limit}")]
     TooLong { length: u64, limit: u64 },
+    #[error("{came} descriptors came beside a frame that announces {announced}")]
+    Handles { came: usize, announced: u16 },
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-fn parse(bytes: &[u8; HEADER], max_message: u64) -> Result<(Kind, u64), FrameError> {
-    let &[a, b, c, d, e, f, g, h, kind, version, handles @ .., z0, z1, z2, z3] = bytes;
+/// Kind, length of the body, and number of descriptors beside it.
+fn parse_with(bytes: &[u8; HEADER], max_message: u64) -> Result<(Kind, u64, u16), FrameError> {
+    let &[a, b, c, d, e, f, g, h, kind, version, i, j, zeros @ ..] = bytes;
     let kind = Kind::from_byte(kind).filter(|_| version == VERSION);
-    let (Some(kind), [0, 0], [0, 0, 0, 0]) = (kind, handles, [z0, z1, z2, z3]) else {
-        return Err(FrameError::Header(*bytes));
-    };
+    let (Some(kind), [0, 0, 0, 0]) = (kind, zeros) else { return Err(FrameError::Header(*bytes)) };
     let length = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
     let limit = match kind {
         Kind::Arguments | Kind::Returned => max_message,
+        Kind::Start => MAX_START,
         _ => MAX_REPORT,
     };
-    if length > limit { Err(FrameError::TooLong { length, limit }) } else { Ok((kind, length)) }
+    let handles = u16::from_le_bytes([i, j]);
+    if length > limit { Err(FrameError::TooLong { length, limit }) } else { Ok((kind, length, handles)) }
+}
+
+/// Kind and length of a frame that nothing comes beside.
+fn parse(bytes: &[u8; HEADER], max_message: u64) -> Result<(Kind, u64), FrameError> {
+    match parse_with(bytes, max_message)? {
+        (kind, length, 0) => Ok((kind, length)),
+        _ => Err(FrameError::Header(*bytes)),
+    }
 }
 
 /// Reads frames out of a stream of bytes that may come in any pieces.
@@ -135,11 +170,40 @@ pub(crate) fn read_frame(
         other => other?,
     }
     let (kind, length) = parse(&header, max_message)?;
+    Ok(read_body(stream, length)?.map(|body| (kind, body)))
+}
+
+/// Reads one frame and what comes beside it, blocking; `None` at the end of the stream.
+pub(crate) fn read_frame_with(mut stream: &UnixStream, max_message: u64) -> Result<Option<Told>, FrameError> {
+    let mut header = [0; HEADER];
+    let (count, beside) = retry_on_intr(|| handles::receive(stream, &mut header))?;
+    if count == 0 {
+        return Ok(None);
+    }
+    stream.read_exact(&mut header[count..])?;
+    let (kind, length, handles) = parse_with(&header, max_message)?;
+    if beside.len() != usize::from(handles) {
+        return Err(FrameError::Handles { came: beside.len(), announced: handles });
+    }
+    Ok(read_body(&mut stream, length)?.map(|body| Told { kind, body, beside }))
+}
+
+fn retry_on_intr<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// `None` where the stream ends before it.
+fn read_body(stream: &mut impl Read, length: u64) -> io::Result<Option<Vec<u8>>> {
     // Room for what is short is made at once, so that one read takes it in; what is long grows as it comes.
     let room = usize::try_from(length).map_or(READ_AHEAD, |length| length.min(READ_AHEAD));
     let mut body = Vec::with_capacity(room);
     stream.take(length).read_to_end(&mut body)?;
-    Ok((body.len() as u64 == length).then_some((kind, body)))
+    Ok((body.len() as u64 == length).then_some(body))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod decode;
 mod encode;
 pub(crate) mod frame;
+pub(crate) mod handles;
 mod limits;
 mod message;
 mod reason;

@@ -1,7 +1,9 @@
 //! Comparing two contenders on a machine that others use too.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
 
 /// The medians of two contenders that took turns.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +48,18 @@ pub fn compare(
         }
     }
     Comparison { first: median(firsts), second: median(seconds) }
+}
+
+/// The median of one that need not take turns, because it stands for itself.
+pub fn median_of(rounds: usize, mut one: impl FnMut() -> Duration) -> Duration {
+    median((0..rounds).map(|_| one()).collect())
+}
+
+/// How long a future takes.
+pub fn time(runtime: &Runtime, run: impl Future<Output = ()>) -> Duration {
+    let start = Instant::now();
+    runtime.block_on(run);
+    start.elapsed()
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

@@ -1,9 +1,10 @@
-//! What the benchmarks have in common: the least that a start can cost ([`limit`]), a measure that a busy machine
+//! What the benchmarks have in common: the least that things can cost ([`limit`]), a measure that a busy machine
 //! does not blur ([`compare`]), and what a process has in memory ([`settled_memory_of`]).
 //!
 //! | command | shows |
 //! |---|---|
 //! | `cargo bench -p procession-bench --bench start` | a start, a number in, one out, the exit seen; its ratio to the limit |
+//! | `cargo bench -p procession-bench --bench warm` | a number in, one out, where the process is there already |
 //! | `cargo bench -p procession-bench --bench idle` | the memory of a child that waits |
 //!
 //! Times differ from machine to machine and from hour to hour. What counts are ratios within one run.
@@ -12,5 +13,5 @@ mod alternating;
 pub mod limit;
 mod memory;
 
-pub use alternating::{Comparison, compare};
+pub use alternating::{Comparison, compare, median_of, time};
 pub use memory::{Memory, settled_memory_of};

@@ -4,7 +4,7 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 
-use procession::process;
+use procession::{StartMethod, process};
 use procession_kinds::describe;
 
 mod greeting {
@@ -78,8 +78,17 @@ fn deeper(n: u64) -> u64 {
 }
 
 fn story() {
-    let first = add(40, 2).blocking();
+    // Before `main` is noted: a child that came here would call itself without end.
+    drop(add(40, 2).blocking());
     note_that_main_ran();
+    for method in [StartMethod::ForkServer, StartMethod::Spawn] {
+        method.set_default();
+        tell();
+    }
+}
+
+fn tell() {
+    let first = add(40, 2).blocking();
     println!("{first:?}");
     println!("{:?}", describe("generic".to_owned()).blocking());
     println!("{:?}", describe(7_u16).blocking());

@@ -5,8 +5,8 @@ use std::process;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use procession::{Cause, children, process};
-use procession_tests::{children_of, eventually, open_fds, threads};
+use procession::{Cause, children, join_children, process};
+use procession_tests::{children_of, eventually, fork_servers_of, open_fds, threads};
 use tokio::runtime::Builder;
 
 /// How much memory many starts may add, in KiB.
@@ -28,24 +28,29 @@ async fn waits() {
     std::future::pending::<()>().await;
 }
 
-/// What this process holds: descriptors, threads, children, and memory in KiB.
+/// What this process holds: descriptors, threads, children, fork servers, and memory in KiB.
 #[derive(Debug)]
 struct Held {
     fds: usize,
     threads: usize,
     children: usize,
+    servers: usize,
     memory: u64,
+    memory_of_servers: u64,
 }
 
 impl Held {
     fn now() -> Self {
         let (fds, threads) = (open_fds().len(), threads().len());
-        Self { fds, threads, children: children_of(process::id()).len(), memory: resident() }
+        let (children, servers) = (children_of(process::id()).len(), fork_servers_of(process::id()));
+        let memory_of_servers = servers.iter().map(|server| resident(server.pid)).sum();
+        let memory = resident(process::id());
+        Self { fds, threads, children, servers: servers.len(), memory, memory_of_servers }
     }
 }
 
-fn resident() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
+fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
@@ -60,8 +65,13 @@ pub(crate) async fn starts(number: u64) {
     let after = Held::now();
     println!("{number} starts in {seconds:.1} s; before {before:?}, after {after:?}");
     assert_eq!((after.fds, after.threads), (before.fds, before.threads), "descriptors and threads");
-    assert_eq!(after.children, 0, "children");
+    assert_eq!((after.children, after.servers), (0, before.servers), "children and fork servers");
     assert!(after.memory <= before.memory + GROWTH, "memory has grown by more than {GROWTH} KiB");
+    let of_servers = (before.memory_of_servers, after.memory_of_servers);
+    assert!(
+        of_servers.1 <= of_servers.0 + GROWTH,
+        "the fork server's memory has grown by more than {GROWTH} KiB"
+    );
 }
 
 /// Most give a value; some leave, or are killed.
@@ -72,6 +82,7 @@ async fn some_starts(number: u64) {
         _ => assert_eq!(add(n, 1).await.unwrap(), n + 1),
     };
     futures::stream::iter(0..number).for_each_concurrent(4, one).await;
+    join_children().await;
 }
 
 /// Ends a runtime that has a hundred living children, so many times, in every order.

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "it tells the test by standard output")]
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+mod leaving;
 mod long;
 mod pressure;
 mod random;
@@ -12,6 +13,7 @@ use std::env;
 use std::io::stdin;
 
 fn main() {
+    procession_tests::take_start_method();
     let mut words = env::args().skip(1);
     let command = words.next().unwrap_or_default();
     let rest: Vec<String> = words.collect();
@@ -25,6 +27,7 @@ fn main() {
         "generations" => pressure::generations(),
         "orphans" => pressure::orphans(),
         "first" => pressure::first(),
+        "leaving" => leaving::leaving(rest[0].as_ref()),
         "starts" => long::starts(rest[0].parse().unwrap()),
         "shutdowns" => long::shutdowns(rest[0].parse().unwrap()),
         other => panic!("what is {other:?}?"),

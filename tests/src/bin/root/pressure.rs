@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use procession::{Cause, Process, ProcessError, Stdio, process};
 use procession_tests::{
-    ProcInfo, children_of, descendants_of, eventually, open_fds, threads, wait_until_gone,
+    ProcInfo, children_of, descendants_of, eventually, fork_servers_of, open_fds, threads, wait_until_gone,
 };
 use rustix::io::Errno;
-use rustix::process::{Signal, WaitOptions, getpid, kill_process, wait};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, wait};
 
 #[process]
 async fn add(a: u32, b: u32) -> u32 {
@@ -74,13 +74,15 @@ pub(crate) fn first() {
     println!("{}", told(add(1, 2).blocking()));
 }
 
-/// How many there are of each kind: descriptors, threads, children.
+/// How many there are of each kind: descriptors, threads, children, fork servers.
 fn kept() -> BTreeMap<String, usize> {
     let mut kept = BTreeMap::new();
     let fds = open_fds().into_values().map(|target| format!("fd {}", kind_of(&target)));
     let threads = threads().into_values().map(|name| format!("thread {name}"));
     let children = children_of(process::id()).into_iter().map(|child| format!("child {}", child.state));
-    fds.chain(threads).chain(children).for_each(|kind| *kept.entry(kind).or_default() += 1);
+    let servers =
+        fork_servers_of(process::id()).into_iter().map(|server| format!("fork server {}", server.state));
+    fds.chain(threads).chain(children).chain(servers).for_each(|kind| *kept.entry(kind).or_default() += 1);
     kept
 }
 
@@ -92,7 +94,7 @@ fn kind_of(target: &str) -> &str {
     }
 }
 
-/// A program whose other code waits for whatever child ends.
+/// A program whose other code waits for whatever child ends, a fork server too: then there is a new one.
 #[tokio::main]
 pub(crate) async fn thief() {
     thread::spawn(|| {
@@ -105,6 +107,9 @@ pub(crate) async fn thief() {
     });
     let mut counts = BTreeMap::<&str, u32>::new();
     for n in 0..50 {
+        if n % 10 == 9 {
+            fork_servers_of(process::id()).iter().for_each(end_of_server);
+        }
         assert_eq!(add(n, 1).await.unwrap(), n + 1, "a value that has come is there, whoever reaps");
         let outcome = match leaves(3).await.unwrap_err().cause() {
             Cause::Exited { code: 3 } => "code",
@@ -127,6 +132,11 @@ pub(crate) async fn thief() {
         ends_once_more(&mut process).await;
     }
     println!("{counts:?}");
+}
+
+/// Ends a server, and leaves it to whoever comes first to reap it.
+fn end_of_server(server: &ProcInfo) {
+    kill_process(Pid::from_raw(server.pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
 }
 
 /// What has ended stays so, whichever way it is asked.
@@ -185,7 +195,8 @@ pub(crate) async fn orphans() {
     println!("{}", told(add(1, 2).await));
     let is_alive = |child: &ProcInfo| !child.is_zombie();
     eventually(Duration::from_secs(30), || !children_of(process::id()).iter().any(is_alive));
-    println!("alive {}", descendants_of(process::id()).iter().filter(|child| is_alive(child)).count());
+    let alive = descendants_of(process::id()).iter().filter(|child| is_alive(child)).count();
+    println!("alive {}", alive - fork_servers_of(process::id()).len());
 }
 
 /// What this build of the program says.

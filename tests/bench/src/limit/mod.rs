@@ -1,0 +1,49 @@
+//! The least that things can cost: what ours are measured beside. Nothing here guards anything, and nobody would be
+//! told of a death.
+//!
+//! | limit | of what |
+//! |---|---|
+//! | [`square`], [`Child`] | a start by `execve(2)`: `tokio::process::Command` |
+//! | [`Server`] | a start by `fork(2)`, in a process that does nothing else |
+//! | [`Forks`] | a `fork(2)` alone |
+//! | [`RoundTrip`] | a call to a process that is there already |
+//!
+//! Each runs this program once more, with an argument by which [`was_child`] knows it.
+
+mod command;
+mod fork;
+mod link;
+mod message;
+mod round_trip;
+mod serve;
+mod server;
+mod system;
+
+use std::io;
+use std::process::ExitStatus;
+
+pub use command::{Child, square};
+pub use fork::Forks;
+pub use link::Answers;
+pub use round_trip::RoundTrip;
+pub use server::{Forked, Server};
+
+/// Does a child's part and gives `true`, if this process is a child of a limit. The first line of `main`.
+///
+/// # Errors
+/// If the parent has gone, or the system refuses what the part needs.
+pub fn was_child() -> io::Result<bool> {
+    let argument = std::env::args_os().nth(1).unwrap_or_default();
+    let done = match argument.to_str() {
+        Some(command::ONE_ANSWER) => command::answer(Answers::One),
+        Some(command::MANY_ANSWERS) => command::answer(Answers::Many),
+        Some(fork::MARKER) => fork::measure(),
+        Some(server::MARKER) => serve::serve(),
+        _ => return Ok(false),
+    };
+    done.map(|()| true)
+}
+
+fn checked(status: ExitStatus) -> io::Result<()> {
+    if status.success() { Ok(()) } else { Err(io::Error::other(status.to_string())) }
+}
