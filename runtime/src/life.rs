@@ -10,7 +10,7 @@
 //! only when both are in, what it said and how it ended: by [`decide`], and nowhere else.
 
 use std::future::poll_fn;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,8 +19,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_core::Stream;
 use rustix::process::Signal;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::codec::{Decoder, FramedRead};
@@ -38,7 +36,7 @@ use crate::start::{Asked, Greeting, Newborn, start};
 use crate::status::ExitStatus;
 use crate::stdio::Stdio;
 use crate::wire::frame::{Frame, FrameError, Frames, Kind, header};
-use crate::wire::{Limits, decode};
+use crate::wire::{Connection, Limits, decode};
 
 /// How long a child may take from its start until it is taken over, constructors included.
 pub(crate) const START_LIMIT: Duration = Duration::from_secs(30);
@@ -249,18 +247,17 @@ impl<'a> Life<'a> {
     /// Talks with the child until it has ended, and hears it out.
     async fn run(
         mut self,
-        mut link: UnixStream,
+        link: Connection,
         end: End,
         greeting: Greeting,
         cancelled: &CancellationToken,
     ) -> (Told, Ended) {
         let (unread, ended) = {
-            let (reader, mut writer) = link.split();
-            let mut frames = FramedRead::new(reader, Frames { max_message: self.max_message });
+            let mut frames = FramedRead::new(&link, Frames { max_message: self.max_message });
             let mut asked = self.child.asked_to_stop.subscribe();
             // It may have been asked to before this task came here.
             asked.mark_changed();
-            let mut talk = pin!(talk(&mut writer, greeting, asked.clone()));
+            let mut talk = pin!(talk(&link, greeting, asked.clone()));
             let mut end = pin!(end.seen(self.child));
             let (mut listening, mut talking) = (true, true);
             let ended = loop {
@@ -287,7 +284,7 @@ impl<'a> Life<'a> {
         };
         // Nobody of its group is left that could hold the link and never stop talking.
         if let Some(unread) = unread {
-            self.hear_out(link, unread);
+            self.hear_out(&link, unread);
         }
         (self.told, ended)
     }
@@ -415,8 +412,7 @@ impl<'a> Life<'a> {
 
     /// Reads what the child said before it ended. All of it is in the socket by now; a process that outlived
     /// the child may hold the link open, so that an end is not waited for.
-    fn hear_out(&mut self, link: UnixStream, mut unread: bytes::BytesMut) {
-        let Ok(mut link) = link.into_std() else { return };
+    fn hear_out(&mut self, link: &Connection, mut unread: bytes::BytesMut) {
         let mut frames = Frames { max_message: self.max_message };
         let mut chunk = vec![0; 64 << 10];
         loop {
@@ -426,7 +422,7 @@ impl<'a> Life<'a> {
                         return;
                     }
                 }
-                None => match link.read(&mut chunk) {
+                None => match link.read_now(&mut chunk) {
                     Ok(0) => return,
                     Ok(count) => unread.extend_from_slice(&chunk[..count]),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -453,7 +449,7 @@ fn is_broken(error: &io::Error) -> bool {
 
 /// Tells the child what to run, and, when it is asked to, to stop.
 async fn talk(
-    link: &mut (impl AsyncWrite + Unpin),
+    link: &Connection,
     greeting: Greeting,
     mut asked_to_stop: watch::Receiver<Option<Duration>>,
 ) -> io::Result<()> {
@@ -506,9 +502,18 @@ fn not_taken_over(status: ExitStatus) -> Cause {
 mod tests {
     use super::*;
 
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
     const KILLED: Ended = Ok(ExitStatus::signaled(libc::SIGKILL, false));
+
+    fn pair() -> (Connection, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (Connection::new(ours).unwrap(), theirs)
+    }
 
     fn told() -> Told {
         Told { taken_over: true, ..Told::default() }
@@ -525,8 +530,8 @@ mod tests {
         let pid = Pid::from_raw(process.id().cast_signed()).unwrap();
         let pidfd = Arc::new(pidfd_open(pid, PidfdFlags::empty()).unwrap());
         let (child, announcement) = Child::new("stranger".into(), false, pid, Arc::clone(&pidfd));
-        let (link, mut theirs) = UnixStream::pair().unwrap();
-        theirs.write_all(bytes).await.unwrap();
+        let (link, mut theirs) = pair();
+        theirs.write_all(bytes).unwrap();
         let life = Life {
             child: &child,
             announcement: &announcement,
@@ -590,10 +595,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_said_before_the_end_is_heard() {
-        let (link, mut theirs) = UnixStream::pair().unwrap();
+        let (link, mut theirs) = pair();
         for (kind, body) in [(Kind::Hello, &b""[..]), (Kind::Returned, b"7")] {
-            theirs.write_all(&header(kind, body.len() as u64)).await.unwrap();
-            theirs.write_all(body).await.unwrap();
+            theirs.write_all(&header(kind, body.len() as u64)).unwrap();
+            theirs.write_all(body).unwrap();
         }
         let pidfd = Arc::new(pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).unwrap());
         let (child, announcement) = Child::new("gone".into(), false, rustix::process::getpid(), pidfd);
@@ -602,7 +607,7 @@ mod tests {
         let mut life = Life::new(&child, &announcement, &plan, false, &mut nobody);
         assert!(life.deadline.is_some());
         // The other end is still open: its end is not waited for.
-        life.hear_out(link, bytes::BytesMut::new());
+        life.hear_out(&link, bytes::BytesMut::new());
         assert_eq!(life.told.result.unwrap().unwrap(), &b"7"[..]);
     }
 

@@ -12,7 +12,6 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getegid, geteuid, getgid, getuid, kill_process,
     pidfd_open, waitid,
 };
-use tokio::net::UnixStream;
 
 use crate::child::{Announcement, Child};
 use crate::control::Control;
@@ -29,7 +28,7 @@ use crate::stdio::{Ends, Theirs};
 use crate::surroundings::Surroundings;
 use crate::sys;
 use crate::wire::frame::{HEADER, Kind, MAX_START, header, header_with};
-use crate::wire::handles;
+use crate::wire::{Connection, handles};
 
 /// How many generations of children may stand above one another: what stops a function that calls itself.
 const MAX_DEPTH: u32 = 32;
@@ -41,7 +40,7 @@ const SMALL: usize = 16 << 10;
 pub(crate) struct Newborn {
     pub(crate) child: Arc<Child>,
     pub(crate) announcement: Announcement,
-    pub(crate) link: UnixStream,
+    pub(crate) link: Connection,
     pub(crate) end: End,
     /// What is still to be written to it.
     pub(crate) greeting: Greeting,
@@ -164,7 +163,7 @@ fn launch(plan: &Plan, name: &str, greeting: Greeting) -> Result<Newborn, Cause>
 
 /// A process of this program that will be taken over.
 pub(crate) struct Executed {
-    pub(crate) link: UnixStream,
+    pub(crate) link: Connection,
     pub(crate) pid: Pid,
     pub(crate) pidfd: Arc<OwnedFd>,
 }
@@ -183,7 +182,7 @@ fn execute(environment: &[CString], streams: &Streams) -> Result<Executed, Cause
     let (ours, theirs) =
         std::os::unix::net::UnixStream::pair().map_err(failed("cannot make the link to the child"))?;
     ours.set_nonblocking(true).map_err(failed("cannot set the link up"))?;
-    let link = UnixStream::from_std(ours).map_err(failed("cannot watch the link"))?;
+    let link = Connection::new(ours).map_err(failed("cannot watch the link"))?;
     let lifeline = Control::get()?.lifeline().map_err(failed("cannot open the lifeline"))?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
     let null = null.map_err(|error| failed("cannot open /dev/null")(error.into()))?;

@@ -1,7 +1,7 @@
 //! The memory of a child that waits: its proportional set size, beside that of the least child.
 #![expect(clippy::print_stdout, reason = "a program that prints what it has measured")]
 
-use procession::{Call, process};
+use procession::{Call, StartMethod, process};
 use procession_bench::limit::{self, Answers, Server};
 use procession_bench::settled_memory_of;
 use tokio::runtime::Builder;
@@ -31,8 +31,11 @@ async fn show_all() -> std::io::Result<()> {
     println!("limit: {}", settled_memory_of(child.pid().unwrap_or_default())?);
     child.wait().await?;
     show_forked().await?;
-    show("async fn", idle()).await?;
-    show("fn", idle_plain()).await
+    for method in [StartMethod::Spawn, StartMethod::ForkServer] {
+        show(&format!("{method:?}, async fn"), idle().start_method(method)).await?;
+        show(&format!("{method:?}, fn"), idle_plain().start_method(method)).await?;
+    }
+    Ok(())
 }
 
 async fn show_forked() -> std::io::Result<()> {

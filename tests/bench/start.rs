@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
 use futures_util::future::join_all;
+use procession::StartMethod::{ForkServer, Spawn};
 use procession::{StartMethod, process};
 use procession_bench::limit::{self, Forks, RoundTrip, Server};
 use procession_bench::{compare, median_of, time};
 use tokio::runtime::{Builder, Runtime};
+
+const METHODS: [StartMethod; 2] = [Spawn, ForkServer];
 
 /// How many starts of each contender a ratio comes from.
 const ROUNDS: usize = 1000;
@@ -40,14 +43,16 @@ fn plain_square(n: u64) -> u64 {
     n * n
 }
 
-async fn ours() {
-    let square = square(black_box(7)).start_method(StartMethod::Spawn).await;
-    assert_eq!(square.expect("a start succeeds"), 49);
+/// A call that is spawned and joined: whoever awaits it in place does not see its end.
+async fn ours(method: StartMethod) {
+    let mut process = square(black_box(7)).start_method(method).spawn().await.expect("a start succeeds");
+    assert_eq!(process.join().await.expect("it has a value"), 49);
 }
 
-async fn ours_plain() {
-    let square = plain_square(black_box(7)).start_method(StartMethod::Spawn).await;
-    assert_eq!(square.expect("a start succeeds"), 49);
+async fn ours_plain(method: StartMethod) {
+    let mut process =
+        plain_square(black_box(7)).start_method(method).spawn().await.expect("a start succeeds");
+    assert_eq!(process.join().await.expect("it has a value"), 49);
 }
 
 async fn the_limit() {
@@ -92,13 +97,19 @@ fn resident() -> Vec<u8> {
 fn bench(criterion: &mut Criterion, name: &str, runtime: &Runtime, server: &Server) {
     let mut group = criterion.benchmark_group(name);
     group.warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(5));
-    one(&mut group, "limit", runtime, the_limit);
-    one(&mut group, "fork server limit", runtime, || forked(server));
-    one(&mut group, "async fn", runtime, ours);
-    one(&mut group, "fn", runtime, ours_plain);
-    one(&mut group, "limit, 8 at a time", runtime, || at_once(the_limit));
-    one(&mut group, "fork server limit, 8 at a time", runtime, || at_once(|| forked(server)));
-    one(&mut group, "async fn, 8 at a time", runtime, || at_once(ours));
+    one(&mut group, "limit of a spawn", runtime, the_limit);
+    one(&mut group, "limit of a fork", runtime, || forked(server));
+    for method in METHODS {
+        one(&mut group, &format!("{method:?}, async fn"), runtime, move || ours(method));
+        one(&mut group, &format!("{method:?}, fn"), runtime, move || ours_plain(method));
+    }
+    one(&mut group, "limit of a spawn, 8 at a time", runtime, || at_once(the_limit));
+    one(&mut group, "limit of a fork, 8 at a time", runtime, || at_once(|| forked(server)));
+    for method in METHODS {
+        one(&mut group, &format!("{method:?}, async fn, 8 at a time"), runtime, move || {
+            at_once(move || ours(method))
+        });
+    }
     group.finish();
 }
 
@@ -114,29 +125,33 @@ fn one<F: Future<Output = ()>>(
 fn show_ratios(runtime: &Runtime, server: &Server) {
     for parent in ["small", "256 MiB"] {
         let _resident = (parent != "small").then(resident);
-        let limit = || time(runtime, the_limit());
-        let forked = || forked(server);
-        println!("async fn / limit, {parent} parent: {}", compare(ROUNDS, || time(runtime, ours()), limit));
-        println!("fn / limit, {parent} parent: {}", compare(ROUNDS, || time(runtime, ours_plain()), limit));
-        println!(
-            "fork server limit / limit, {parent} parent: {}",
-            compare(ROUNDS, || time(runtime, forked()), limit)
-        );
-        let limit = || time(runtime, at_once(the_limit));
-        println!(
-            "async fn / limit, {AT_A_TIME} at a time, {parent} parent: {}",
-            compare(BATCHES, || time(runtime, at_once(ours)), limit)
-        );
-        println!(
-            "fork server limit / limit, {AT_A_TIME} at a time, {parent} parent: {}",
-            compare(BATCHES, || time(runtime, at_once(forked)), limit)
-        );
+        println!("in a {parent} parent:");
+        let (limit, fork_limit) = (|| time(runtime, the_limit()), || time(runtime, forked(server)));
+        let spawn = || time(runtime, ours(Spawn));
+        let fork = || time(runtime, ours(ForkServer));
+        show("Spawn, async fn / its limit", ROUNDS, spawn, limit);
+        show("Spawn, fn / its limit", ROUNDS, || time(runtime, ours_plain(Spawn)), limit);
+        show("ForkServer, async fn / its limit", ROUNDS, fork, fork_limit);
+        show("ForkServer, fn / its limit", ROUNDS, || time(runtime, ours_plain(ForkServer)), fork_limit);
+        show("ForkServer / Spawn, async fn", ROUNDS, fork, spawn);
+        let spawn_many = || time(runtime, at_once(|| ours(Spawn)));
+        let fork_many = || time(runtime, at_once(|| ours(ForkServer)));
+        show("Spawn / its limit, 8 at a time", BATCHES, spawn_many, || time(runtime, at_once(the_limit)));
+        let many_limit = || time(runtime, at_once(|| forked(server)));
+        show("ForkServer / its limit, 8 at a time", BATCHES, fork_many, many_limit);
     }
-    let large = || {
-        let _resident = resident();
-        warm_time(runtime)
-    };
-    println!("256 MiB parent / small parent, async fn: {}", compare(BATCHES, large, || warm_time(runtime)));
+    for method in METHODS {
+        let large = || {
+            let _resident = resident();
+            warm_time(runtime, method)
+        };
+        let what = format!("256 MiB parent / small parent, {method:?}");
+        show(&what, BATCHES, large, || warm_time(runtime, method));
+    }
+}
+
+fn show(what: &str, rounds: usize, first: impl FnMut() -> Duration, second: impl FnMut() -> Duration) {
+    println!("{what}: {}", compare(rounds, first, second));
 }
 
 /// What a start by the fork server is made of, and itself. Each runs alone: nobody else is in the processor's caches.
@@ -156,9 +171,9 @@ async fn call(round_trip: &mut RoundTrip) {
 }
 
 /// How long a start takes after a few others: the first find nothing in the processor's caches.
-fn warm_time(runtime: &Runtime) -> Duration {
+fn warm_time(runtime: &Runtime, method: StartMethod) -> Duration {
     for _ in 0..WARM_UP {
-        runtime.block_on(ours());
+        runtime.block_on(ours(method));
     }
-    time(runtime, ours())
+    time(runtime, ours(method))
 }

@@ -5,14 +5,34 @@
 #![expect(clippy::print_stdout, reason = "a program that prints what it has measured")]
 
 use std::hint::black_box;
+use std::thread::sleep;
+use std::time::Duration;
 
 use criterion::Criterion;
+use procession::process;
 use procession_bench::limit::{self, RoundTrip};
-use procession_bench::{median_of, time};
+use procession_bench::{compare, time};
 use tokio::runtime::{Builder, Runtime};
 
-/// How many calls of each contender a number comes from.
-const ROUNDS: usize = 10_000;
+/// How many calls of each contender a ratio comes from.
+const ROUNDS: usize = 1000;
+
+/// How many spares there are, and how many calls they serve before others are waited for: what is measured is a call to
+/// one that is there.
+const SPARES: usize = 16;
+const CALLS: usize = 8;
+
+/// How long the machine rests when the spares are there again.
+const REST: Duration = Duration::from_millis(5);
+
+#[process]
+async fn square(n: u64) -> u64 {
+    n * n
+}
+
+async fn ours() {
+    assert_eq!(square(black_box(7)).await.expect("a spare serves it"), 49);
+}
 
 async fn the_limit(round_trip: &mut RoundTrip) {
     assert_eq!(round_trip.ask(black_box(7)).await.expect("the child is up"), 49);
@@ -38,8 +58,16 @@ fn main() -> std::io::Result<()> {
     runtime.block_on(round_trip.end())
 }
 
-/// The limit alone. Who is measured beside it takes turns with it: `compare(ROUNDS, ours, limit)`.
 fn show(runtime: &Runtime, round_trip: &mut RoundTrip) {
+    let mut calls = 0;
+    let call = || {
+        if calls % CALLS == 0 {
+            runtime.block_on(procession::warm(SPARES)).expect("spares can be started");
+            sleep(REST);
+        }
+        calls += 1;
+        time(runtime, ours())
+    };
     let limit = || time(runtime, the_limit(round_trip));
-    println!("limit: {:.1?}", median_of(ROUNDS, limit));
+    println!("a call to a spare / a framed round trip: {}", compare(ROUNDS, call, limit));
 }

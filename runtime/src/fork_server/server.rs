@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -12,9 +12,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncWriteExt, Interest};
-use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::codec::FramedRead;
@@ -33,7 +32,7 @@ use crate::plan::Plan;
 use crate::start::{Executed, execute_server, preloading};
 use crate::sys;
 use crate::wire::frame::{Frame, Frames, HEADER, Kind, header_with};
-use crate::wire::{Limits, decode, handles};
+use crate::wire::{Connection, Limits, decode, handles};
 
 /// How long a request waits where the kernel has too many descriptors in flight.
 const CROWDED: Duration = Duration::from_millis(5);
@@ -84,7 +83,7 @@ pub(crate) struct Requested {
 pub(crate) struct Forked {
     pub(crate) pid: Pid,
     pub(crate) pidfd: Arc<OwnedFd>,
-    pub(crate) link: UnixStream,
+    pub(crate) link: Connection,
     pub(crate) end: End,
 }
 
@@ -165,7 +164,7 @@ impl Server {
     }
 
     /// Tells it what it is, and waits until it serves.
-    async fn boot(&self, mut link: UnixStream, requests: OwnedFd, preloads: &[Plan]) -> Result<(), Cause> {
+    async fn boot(&self, link: Connection, requests: OwnedFd, preloads: &[Plan]) -> Result<(), Cause> {
         let told = failed("cannot tell the fork server what to do");
         let service = Service { image: Image::this()?.identity.clone(), preloads: preloads.len() };
         let body = postcard::to_stdvec(&service).map_err(|error| told(io::Error::other(error)))?;
@@ -175,8 +174,7 @@ impl Server {
         drop(requests);
         link.write_all(&frame[sent..]).await.map_err(&told)?;
 
-        let (reader, mut writer) = link.split();
-        let mut words = FramedRead::new(reader, Frames { max_message: Limits::DEFAULT.max_message });
+        let mut words = FramedRead::new(&link, Frames { max_message: Limits::DEFAULT.max_message });
         let mut next = async |what: Option<&Plan>| {
             let limit = what.map_or(Some(START_LIMIT), |plan| plan.timeout);
             let word = match limit {
@@ -197,8 +195,8 @@ impl Server {
         expect(next(None).await?, Kind::Hello)?;
         for plan in preloads {
             let greeting = preloading(plan)?;
-            writer.write_all(&greeting.head).await.map_err(&told)?;
-            writer.write_all(&greeting.arguments).await.map_err(&told)?;
+            link.write_all(&greeting.head).await.map_err(&told)?;
+            link.write_all(&greeting.arguments).await.map_err(&told)?;
             let result = expect(next(Some(plan)).await?, Kind::Returned);
             preload::outcome(plan, &result.map_err(|cause| preload::failed(plan, cause))?.body)?;
         }
@@ -281,13 +279,13 @@ impl Server {
     /// Waits until a child says that it is there.
     pub(crate) async fn hello(&self, requested: Requested) -> Result<Forked, Cause> {
         let Requested { id, link, mut told } = requested;
-        let link = UnixStream::from_std(link).map_err(failed("cannot watch the link"))?;
+        let link = Connection::new(link).map_err(failed("cannot watch the link"))?;
         let mut heard = None;
         let hello = async {
             loop {
                 tokio::select! {
                     biased;
-                    hello = link.async_io(Interest::READABLE, || receive_hello(&link)) => return hello,
+                    hello = link.read_by(receive_hello) => return hello,
                     word = &mut told, if heard.is_none() => {
                         if let Ok(Err(errno)) = word {
                             return Err(io::Error::from_raw_os_error(errno));
@@ -451,7 +449,7 @@ fn known(word: Result<Told, oneshot::error::RecvError>) -> oneshot::Receiver<Tol
 }
 
 /// `None` if the link is closed.
-fn receive_hello(link: &UnixStream) -> io::Result<Option<(Pid, OwnedFd)>> {
+fn receive_hello(link: BorrowedFd<'_>) -> io::Result<Option<(Pid, OwnedFd)>> {
     let mut frame = [0; HEADER + 4];
     let (length, mut beside) = match handles::receive(link, &mut frame) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),

@@ -20,8 +20,11 @@ use crate::sys;
 /// How long spares wait for a call, any call, before they are given up.
 const IDLE: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(60) };
 
-/// How long after a start the spares are refilled.
-const PAUSE: Duration = Duration::from_millis(1);
+/// Spares are refilled when nothing was started for so long: a fork beside a call that is in a hurry would slow it down.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// How often that is waited for: where starts do not cease, spares come all the same.
+const PAUSES: u32 = 10;
 
 /// Keeps up to `count` child processes started ahead, each for one call of any function: a call then costs no start, but a
 /// message. Waits until they are there; from then on they are refilled in the background. With 0 they are given up.
@@ -150,9 +153,13 @@ impl Servers {
         }
         let server = Arc::clone(server);
         run(async move {
-            // Whoever has taken a spare is in a hurry.
-            sleep(PAUSE).await;
             let Ok(_filling) = server.spares.filling.try_lock() else { return };
+            for _ in 0..PAUSES {
+                sleep(PAUSE).await;
+                if server.spares.waiting().last_used.is_none_or(|last| last.elapsed() >= PAUSE) {
+                    break;
+                }
+            }
             if let Err(error) = self.fill(&server).await {
                 tracing::warn!(target: "procession", %error, "no spare process can be started");
             }

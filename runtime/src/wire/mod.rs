@@ -1,5 +1,6 @@
 //! What crosses from process to process: messages, their encoding, and the limits of both.
 
+mod connection;
 mod decode;
 mod encode;
 pub(crate) mod frame;
@@ -10,6 +11,7 @@ mod reason;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use connection::Connection;
 pub use decode::{DecodeError, Decoder, decode};
 pub use encode::{EncodeError, Encoder, encode};
 pub use limits::Limits;
