@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::mem::ManuallyDrop;
 use std::num::NonZeroI32;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -119,7 +120,8 @@ fn loop_over(requests: OwnedFd, begin: impl FnOnce() -> io::Result<()>) -> io::R
     loop {
         let ready = wait(&requests, &ends)?;
         if ready.ends {
-            while let Ok(Some(_)) = ends.read_signal() {}
+            // One for all that have ended: a signal that is pending already is not counted.
+            let _ = ends.read_signal();
             reap(&requests, &mut children)?;
         }
         if !ready.requests {
@@ -130,13 +132,19 @@ fn loop_over(requests: OwnedFd, begin: impl FnOnce() -> io::Result<()>) -> io::R
                 refuse(&requests, id, &io::Error::from_raw_os_error(libc::EMFILE))?;
             }
             Ok(Some((Request::Fork { id, ahead }, Some(beside)))) => match sys::fork() {
-                Ok(Fork::Parent(pid)) => drop(children.insert(pid.as_raw_nonzero(), id)),
+                Ok(Fork::Parent(pid)) => {
+                    // The child is the one in a hurry.
+                    rustix::thread::sched_yield();
+                    children.insert(pid.as_raw_nonzero(), id);
+                }
                 Ok(Fork::Child) => {
                     if ahead == Ahead::Everything {
                         // What `ps` shows until it is told what it is.
                         let _ = rustix::thread::set_name(c"spare");
                     }
-                    drop((requests, ends, children));
+                    drop((requests, ends));
+                    // To free memory is to write to it, and the first write to a page copies it.
+                    let _kept = ManuallyDrop::new(children);
                     become_child(beside)?;
                     return Ok(Served::Forked { ahead });
                 }
