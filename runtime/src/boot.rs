@@ -180,10 +180,6 @@ fn be_forked(ahead: Ahead) -> i32 {
     if link::send_hello_of_forked().is_err() {
         return code::NO_RESULT;
     }
-    if let Err(payload) = catch_unwind(fork_server::run_hooks) {
-        drop(link::send_report(&panic::report_of(&*payload)));
-        return code::PANICKED;
-    }
     // The parent is about to tell it what to run: meanwhile it makes ready what most functions need.
     let runtime = (ahead != Ahead::Nothing).then(|| runtime(0));
     if let (Ahead::Everything, Some(Ok(runtime))) = (ahead, &runtime) {
@@ -231,6 +227,10 @@ fn be_child(
         Ok(entry) => entry,
         Err(reason) => return refuse_to(reason),
     };
+    if let Err(payload) = catch_unwind(fork_server::run_hooks) {
+        drop(link::send_report(&panic::report_of(&*payload)));
+        return code::PANICKED;
+    }
     let arguments = link::read(&mut reader, Kind::Arguments, limits.max_message);
     drop(reader);
     match arguments {

@@ -97,8 +97,11 @@ pub(crate) struct Order {
 pub(crate) async fn live(order: Order) {
     let Order { plan, name, cancelled, born, ended, early, asked } = order;
     let mut ended = Some(ended);
-    let started =
-        if cancelled.is_cancelled() { Err(Cause::Cancelled) } else { start(&plan, &name, asked).await };
+    let started = if cancelled.is_cancelled() {
+        Err(Cause::Cancelled)
+    } else {
+        start(&plan, &name, asked, &cancelled).await
+    };
     let ending = match started {
         Err(cause) => Ending::without_process(cause),
         Ok(newborn) => {

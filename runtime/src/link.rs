@@ -214,8 +214,17 @@ pub(crate) fn send_hello_of_forked() -> io::Result<()> {
     let mut hello = header_with(Kind::Hello, body.len() as u64, 1).to_vec();
     hello.extend_from_slice(&body);
     let Some(link) = &*link() else { return Err(io::ErrorKind::NotConnected.into()) };
-    // The first bytes on an empty socket: they go at once and whole.
-    handles::send(&link.stream, &hello, &[pidfd.as_fd()]).map(drop)
+    let mut pauses = 0;
+    loop {
+        // The first bytes on an empty socket: they go at once and whole.
+        match handles::send(&link.stream, &hello, &[pidfd.as_fd()]) {
+            Err(error) if is_passing(&error) && pauses < PAUSES => {
+                pauses += 1;
+                std::thread::sleep(PAUSE);
+            }
+            other => return other.map(drop),
+        }
+    }
 }
 
 /// Sends the reason why there is no result.
@@ -224,12 +233,12 @@ pub(crate) fn send_report(report: &Report) -> io::Result<()> {
     send(Kind::Failed, &body)
 }
 
-/// How long a frame waits for memory before it is tried again, and how often.
+/// How long a frame waits for what the kernel is short of before it is tried again, and how often.
 const PAUSE: Duration = Duration::from_millis(10);
 const PAUSES: u32 = 500;
 
 fn is_passing(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOBUFS))
+    matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOBUFS | libc::ETOOMANYREFS))
 }
 
 /// Writes a whole frame.

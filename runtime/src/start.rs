@@ -13,15 +13,19 @@ use rustix::process::{
     pidfd_open, waitid,
 };
 
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
 use crate::child::{Announcement, Child};
 use crate::control::Control;
 use crate::current::{current, depth};
 use crate::end::End;
 use crate::error::{Cause, Stage};
 use crate::fork_server::{
-    Estate, Forked, Inherited, Requested, Server, Servers, Station, cannot_look, own_streams,
+    CROWDED, Estate, Forked, Inherited, Requested, Server, Servers, Station, cannot_look, own_streams,
 };
 use crate::image::Image;
+use crate::life::START_LIMIT;
 use crate::link::Bootstrap;
 use crate::plan::{Plan, StartMethod};
 use crate::stdio::{Ends, Theirs};
@@ -118,13 +122,20 @@ pub(crate) fn ask_ahead(servers: &Servers, plan: &Plan) -> Option<Asked> {
 }
 
 /// Starts a child.
-pub(crate) async fn start(plan: &Plan, name: &str, asked: Option<Asked>) -> Result<Newborn, Cause> {
+///
+/// One that is cancelled is not told what to run; whatever was told before that is seen through.
+pub(crate) async fn start(
+    plan: &Plan,
+    name: &str,
+    asked: Option<Asked>,
+    cancelled: &CancellationToken,
+) -> Result<Newborn, Cause> {
     check()?;
     plan.sendable_arguments()?;
     match plan.start_method.or_else(StartMethod::set) {
         Some(StartMethod::Spawn) => spawn(plan, name),
-        Some(StartMethod::ForkServer) => fork(plan, name, asked).await,
-        None => match fork(plan, name, asked).await {
+        Some(StartMethod::ForkServer) => fork(plan, name, asked, cancelled).await,
+        None => match fork(plan, name, asked, cancelled).await {
             Err(_) if Control::get()?.servers().are_unfit().await => spawn(plan, name),
             forked => forked,
         },
@@ -197,10 +208,15 @@ fn execute(environment: &[CString], streams: &Streams) -> Result<Executed, Cause
 
 /// Starts a child by the fork server. A server that has died is followed by another; once, because a child that has said
 /// nothing has done nothing yet.
-async fn fork(plan: &Plan, name: &str, asked: Option<Asked>) -> Result<Newborn, Cause> {
-    match try_fork(plan, name, asked).await {
+async fn fork(
+    plan: &Plan,
+    name: &str,
+    asked: Option<Asked>,
+    cancelled: &CancellationToken,
+) -> Result<Newborn, Cause> {
+    match try_fork(plan, name, asked, cancelled).await {
         Err((Some(server), _)) if !server.lives() => {
-            try_fork(plan, name, None).await.map_err(|(_, cause)| cause)
+            try_fork(plan, name, None, cancelled).await.map_err(|(_, cause)| cause)
         }
         other => other.map_err(|(_, cause)| cause),
     }
@@ -211,15 +227,23 @@ async fn try_fork(
     plan: &Plan,
     name: &str,
     asked: Option<Asked>,
+    cancelled: &CancellationToken,
 ) -> Result<Newborn, (Option<Arc<Server>>, Cause)> {
     let servers = Control::get().map_err(|cause| (None, cause))?.servers();
     let here = Station::now().map_err(|error| (None, cannot_look(&error)))?;
     let asked = asked.filter(|asked| !asked.server.is_retired() && asked.server.there.suits(&here));
     let (server, candidate) = match asked {
         Some(Asked { server, candidate }) => (server, Some(candidate)),
-        None => (servers.suiting(&here).await.map_err(|cause| (None, cause))?, None),
+        None => {
+            let server = tokio::select! {
+                biased;
+                () = cancelled.cancelled() => Err(Cause::Cancelled),
+                server = servers.suiting(&here) => server,
+            };
+            (server.map_err(|cause| (None, cause))?, None)
+        }
     };
-    let newborn = fork_by(&server, candidate, &here, plan, name).await;
+    let newborn = fork_by(&server, candidate, &here, plan, name, cancelled).await;
     servers.refill(&server);
     newborn.map_err(|cause| (Some(server), cause))
 }
@@ -230,6 +254,7 @@ async fn fork_by(
     here: &Station,
     plan: &Plan,
     name: &str,
+    cancelled: &CancellationToken,
 ) -> Result<Newborn, Cause> {
     let candidate = match candidate {
         Some(candidate) => candidate,
@@ -240,14 +265,18 @@ async fn fork_by(
     };
     let streams = Streams::open(&plan.surroundings)
         .map_err(|error| Cause::system(Stage::Spawn, "cannot open the standard streams", &error))?;
+    if cancelled.is_cancelled() {
+        // The child sees that its link is closed, and ends.
+        return Err(Cause::Cancelled);
+    }
     let (Forked { pid, pidfd, link, end }, greeting) = match candidate {
         Candidate::Spare(spare) => {
-            let rest = greet(spare.link.as_fd(), server, here, &streams, plan, name)?;
+            let rest = greet(spare.link.as_fd(), server, here, &streams, plan, name).await?;
             (spare, rest)
         }
         Candidate::Requested(requested) => {
             // While the server forks.
-            let rest = greet(requested.link.as_fd(), server, here, &streams, plan, name)?;
+            let rest = greet(requested.link.as_fd(), server, here, &streams, plan, name).await?;
             (server.hello(requested).await?, rest)
         }
     };
@@ -258,7 +287,7 @@ async fn fork_by(
 }
 
 /// Writes to a forked child who it is and what it is to run, as far as the link takes it at once.
-fn greet(
+async fn greet(
     link: BorrowedFd<'_>,
     server: &Server,
     here: &Station,
@@ -269,7 +298,7 @@ fn greet(
     let failed =
         |error: std::io::Error| Cause::system(Stage::Spawn, "cannot tell the child what to run", &error);
     let estate = Estate::of(here).map_err(|error| cannot_look(&error))?;
-    let difference = server.estate.difference(&estate, &plan.surroundings.environment);
+    let difference = server.difference(&estate, &plan.surroundings.environment);
     let mut inherited =
         difference.map_err(|error| Cause::system(Stage::Spawn, "a bad environment", &error))?;
     let theirs = streams.instead_of_null(own_streams());
@@ -278,13 +307,21 @@ fn greet(
     let beside: Vec<_> = theirs.into_iter().flatten().chain(directory.as_ref().map(AsFd::as_fd)).collect();
     let count = u16::try_from(beside.len()).map_err(std::io::Error::other).map_err(failed)?;
     let mut greeting = greeting(plan, name, Some((inherited, count)))?;
-    match handles::send(link, &greeting.head, &beside) {
-        Ok(sent) => greeting.head.advance(sent),
-        // It has ended, or was ended; what comes of that is told by its end.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => greeting = Greeting::default(),
-        Err(error) => return Err(failed(error)),
+    let deadline = Instant::now() + START_LIMIT;
+    loop {
+        match handles::send(link, &greeting.head, &beside) {
+            Ok(sent) => greeting.head.advance(sent),
+            // The kernel has too many descriptors in flight for this user.
+            Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) && Instant::now() < deadline => {
+                sleep(CROWDED).await;
+                continue;
+            }
+            // It has ended, or was ended; what comes of that is told by its end.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => greeting = Greeting::default(),
+            Err(error) => return Err(failed(error)),
+        }
+        return Ok(greeting);
     }
-    Ok(greeting)
 }
 
 /// Checks that a child would be one.

@@ -323,6 +323,43 @@ isolated! {
         assert_eq!(noted().await.unwrap(), ["anew"]);
     }
 
+    /// A call that was given up while it waited for a server never runs.
+    #[once]
+    async fn what_was_given_up_does_not_run() {
+        let (_directory, runs) = place();
+        let loading = preload(takes_its_time(Duration::from_secs(2)));
+        let calls = async {
+            // The preload is under way by then; if not, the calls are served, and the test fails.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let calls: Vec<_> = (0..10).map(|_| leaves_a_mark(runs.clone())).collect();
+            assert!(tokio::time::timeout(Duration::from_millis(100), join_all(calls)).await.is_err());
+        };
+        let (loaded, ()) = futures::join!(loading, calls);
+        loaded.unwrap();
+        join_all((0..10).map(quick)).await.into_iter().for_each(|value| assert!(value.is_ok(), "{value:?}"));
+        procession::join_children().await;
+        assert!(!runs.exists(), "{:?}", fs::read_to_string(&runs));
+    }
+
+    /// Where no server can start, many calls fail together, and not one after the other.
+    #[once]
+    async fn a_failure_is_everybodys() {
+        let (_directory, source) = place();
+        fs::write(&source, "from the file").unwrap();
+        preload(notes_what_stands_in(source.clone())).await.unwrap();
+        fs::remove_file(&source).unwrap();
+        kill_server();
+        let began = tokio::time::Instant::now();
+        for outcome in join_all((0..100).map(|_| noted())).await {
+            let told = reason(outcome);
+            assert!(told.contains("No such file"), "{told}");
+        }
+        // One after the other they would take a second each.
+        assert!(began.elapsed() < Duration::from_secs(50));
+        fs::write(&source, "anew").unwrap();
+        assert_eq!(noted().await.unwrap(), ["anew"]);
+    }
+
     /// It goes on when nobody waits for it any more, and holds.
     #[once]
     async fn it_goes_on_unwatched() {
@@ -414,6 +451,17 @@ fn note(word: impl Into<String>) {
 fn notes(word: String) -> Result<(), Failure> {
     note(word);
     Ok(())
+}
+
+#[process]
+fn takes_its_time(time: Duration) -> Result<(), Failure> {
+    std::thread::sleep(time);
+    Ok(())
+}
+
+#[process]
+fn leaves_a_mark(runs: PathBuf) {
+    append(&runs, "x");
 }
 
 #[process]

@@ -309,6 +309,14 @@ isolated! {
         cool(4).await;
     }
 
+    /// To want none starts nothing.
+    #[cold]
+    #[once]
+    async fn none_is_none() {
+        warm(0).await.unwrap();
+        assert_eq!(fork_servers_of(std::process::id()), []);
+    }
+
     /// Servers and spares of a program that starts nothing else end with it.
     #[once]
     async fn they_end_with_their_parent() {

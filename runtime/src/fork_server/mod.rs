@@ -38,7 +38,7 @@ use crate::wire::handles;
 pub(crate) use preload::run_hooks;
 pub use preload::{on_fork, preload};
 pub(crate) use serve::{Served, serve};
-pub(crate) use server::{Forked, Requested, Server};
+pub(crate) use server::{CROWDED, Forked, Requested, Server};
 pub(crate) use servers::{Servers, cannot_look};
 pub use spares::warm;
 pub(crate) use station::{Estate, Inherited, Station, own_streams};

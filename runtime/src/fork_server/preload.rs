@@ -21,6 +21,8 @@ use crate::wire::frame::{Kind, Told, read_frame_with};
 /// Runs a call once in the fork server, before its first fork: what it leaves in memory, in a `static`, every child has
 /// from its first moment, and shares with all others until it writes to it.
 ///
+/// Calls that are made meanwhile wait for it, without a time limit of theirs.
+///
 /// A server that has children already is followed by a new one; a preload that has run before runs again there, and so it
 /// does when the server has died. Children that are started with
 /// [`StartMethod::Spawn`](crate::StartMethod::Spawn) know nothing of it.
@@ -85,8 +87,8 @@ type Hook = Box<dyn FnOnce() + Send>;
 
 static HOOKS: Mutex<Vec<Hook>> = Mutex::new(Vec::new());
 
-/// Has something done in every child that the fork server makes, before its function runs: in a
-/// [preload](fn@preload), which runs in the server.
+/// Has something done in every child that the fork server makes, when it has the surroundings that its call says, and before
+/// its arguments are read: for use in a [preload](fn@preload), which runs in the server.
 ///
 /// All children start as copies of the server: a generator of random numbers that a preload has seeded gives all of them
 /// the same numbers, and a `HashMap` that it has made gives theirs the same seed. A hook can seed a generator anew. One

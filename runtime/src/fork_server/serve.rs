@@ -54,10 +54,11 @@ pub(crate) fn serve(link: &mut UnixStream, preloads: usize, requests: OwnedFd) -
     for _ in 0..preloads {
         preload::run(link)?;
     }
-    before.restore()?;
     check_that_it_is_alone()?;
+    let estate = before.restore()?;
     write_out();
-    let served = loop_over(requests, || link::send(Kind::Started, &[]));
+    let estate = postcard::to_stdvec(&estate).map_err(|error| error.to_string())?;
+    let served = loop_over(requests, || link::send(Kind::Started, &estate));
     served.map_err(|error| format!("the fork server cannot go on: {error}"))
 }
 
@@ -74,10 +75,12 @@ impl Memory {
         Ok(Self { estate: Estate::of(&Station::now()?)?, directory })
     }
 
-    fn restore(self) -> Result<(), String> {
+    /// Gives what was restored.
+    fn restore(self) -> Result<Estate, String> {
         let now = Self::of_now().map_err(|error| error.to_string())?;
         let changed = now.estate.difference(&self.estate, &Environment::default());
-        changed.map_err(|error| error.to_string())?.apply(vec![self.directory])
+        changed.map_err(|error| error.to_string())?.apply(vec![self.directory])?;
+        Ok(self.estate)
     }
 }
 

@@ -19,8 +19,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::codec::FramedRead;
 
 use super::preload;
-use super::spares::Spares;
-use super::{Ahead, Estate, Request, Service, Station, Word, cannot_look, receive, send};
+use super::spares::{Spares, run};
+use super::{Ahead, Estate, Inherited, Request, Service, Station, Word, receive, send};
 use crate::child::kill_group;
 use crate::control::Control;
 use crate::end::{End, Told, status_of};
@@ -30,12 +30,16 @@ use crate::life::START_LIMIT;
 use crate::link::Report;
 use crate::plan::Plan;
 use crate::start::{Executed, execute_server, preloading};
+use crate::surroundings::Environment;
 use crate::sys;
 use crate::wire::frame::{Frame, Frames, HEADER, Kind, header_with};
 use crate::wire::{Connection, Limits, decode, handles};
 
-/// How long a request waits where the kernel has too many descriptors in flight.
-const CROWDED: Duration = Duration::from_millis(5);
+/// How long a message waits where the kernel has too many descriptors in flight.
+pub(crate) const CROWDED: Duration = Duration::from_millis(5);
+
+/// Only one that has ended is waited for.
+const ENDED: WaitIdOptions = WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG);
 
 /// How often a server that is about to end is looked at.
 const LOOK: Duration = Duration::from_millis(1);
@@ -48,8 +52,8 @@ const WORD_LIMIT: Duration = Duration::from_secs(1);
 pub(crate) struct Server {
     /// Who it is.
     pub(crate) there: Station,
-    /// What its children have before they are told anything.
-    pub(crate) estate: Estate,
+    /// What its children have before they are told anything; it says so itself.
+    estate: OnceLock<Estate>,
     requests: AsyncFd<Arc<OwnedFd>>,
     pid: Pid,
     pidfd: Arc<OwnedFd>,
@@ -100,11 +104,10 @@ impl Server {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let requests =
             sys::watch_for(Arc::new(ours), interest).map_err(failed("cannot watch the requests"))?;
-        let estate = Estate::of(&there).map_err(|error| cannot_look(&error))?;
         let Executed { link, pid, pidfd } = execute_server()?;
         let exit = sys::watch(Arc::clone(&pidfd));
         let server = Arc::new(Self {
-            estate,
+            estate: OnceLock::new(),
             there,
             requests,
             pid,
@@ -115,7 +118,11 @@ impl Server {
             death: OnceLock::new(),
             spares: Spares::default(),
         });
-        let exit = exit.map_err(|error| server.give_up(failed("cannot watch the fork server")(error)))?;
+        let exit = exit.map_err(|error| {
+            server.kill();
+            server.reap(WaitIdOptions::EXITED);
+            failed("cannot watch the fork server")(error)
+        })?;
         let ready = {
             let mut boot = pin!(server.boot(link, theirs, preloads));
             tokio::select! {
@@ -128,9 +135,14 @@ impl Server {
             }
         };
         if let Err(cause) = ready {
-            return Err(server.give_up(cause));
+            server.kill();
+            run(async move {
+                drop(exit.readable().await);
+                server.reap(ENDED);
+            });
+            return Err(cause);
         }
-        Control::get()?.run(listen(Arc::clone(&server), exit));
+        run(listen(Arc::clone(&server), exit));
         Ok(server)
     }
 
@@ -138,27 +150,21 @@ impl Server {
         self.death.get().is_none() && !self.is_retired()
     }
 
-    /// Ends one that cannot be used.
-    fn give_up(&self, cause: Cause) -> Cause {
-        self.reap();
-        cause
-    }
-
     /// Kills it, and what a preload has started in its group.
     fn kill(&self) {
         kill_group(self.pid, self.pidfd.as_fd());
     }
 
-    /// Kills it, if it has not ended, and waits for it: it has nothing to do that takes long.
-    fn reap(&self) -> String {
+    /// Kills what is left of its group, and reaps it if it has ended; tells how.
+    fn reap(&self, options: WaitIdOptions) -> String {
         self.kill();
-        match waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED) {
+        match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
             Ok(Some(status)) => match status_of(&status) {
                 Ok(status) if status.signal().is_some() => format!("was {status}"),
                 Ok(status) => status.to_string(),
                 Err(cause) => cause.to_string(),
             },
-            Ok(None) => "was not waited for".into(),
+            Ok(None) => "does not answer".into(),
             Err(error) => format!("has ended in an unknown way: {error}"),
         }
     }
@@ -201,7 +207,19 @@ impl Server {
             preload::outcome(plan, &result.map_err(|cause| preload::failed(plan, cause))?.body)?;
         }
         // What goes wrong now is the last preload's fault, if there is one.
-        expect(next(preloads.last()).await?, Kind::Started).map(drop)
+        let estate = expect(next(preloads.last()).await?, Kind::Started)?.body;
+        let estate = postcard::from_bytes(&estate).map_err(|error| told(io::Error::other(error)))?;
+        self.estate.get_or_init(|| estate);
+        Ok(())
+    }
+
+    /// What a child is to be told by a process that has this, if the server serves.
+    ///
+    /// # Errors
+    /// If the environment cannot be one.
+    pub(crate) fn difference(&self, parents: &Estate, changes: &Environment) -> io::Result<Inherited> {
+        let estate = self.estate.get().ok_or(io::ErrorKind::NotConnected)?;
+        estate.difference(parents, changes)
     }
 
     /// Why it has closed its link.
@@ -211,7 +229,7 @@ impl Server {
         while !sys::is_readable(self.pidfd.as_fd()) && Instant::now() < deadline {
             sleep(LOOK).await;
         }
-        let status = self.reap();
+        let status = self.reap(ENDED);
         match preloading {
             Some(plan) => preload::failed(plan, format!("has ended the fork server: it {status}")),
             None => Cause::start(Stage::Server, format!("it {status} before it served")),
@@ -279,7 +297,8 @@ impl Server {
     /// Waits until a child says that it is there.
     pub(crate) async fn hello(&self, requested: Requested) -> Result<Forked, Cause> {
         let Requested { id, link, mut told } = requested;
-        let link = Connection::new(link).map_err(failed("cannot watch the link"))?;
+        let link =
+            Connection::new(link).inspect_err(|_| self.end(id)).map_err(failed("cannot watch the link"))?;
         let mut heard = None;
         let hello = async {
             loop {
@@ -401,7 +420,7 @@ async fn listen(server: Arc<Server>, exit: AsyncFd<Arc<OwnedFd>>) {
     while let Ok(Some((word, _))) = receive::<Word>(server.requests.get_ref()) {
         server.hear(&word);
     }
-    let status = server.reap();
+    let status = server.reap(ENDED);
     drop(server.death.set(format!("the fork server {status}")));
     if !server.is_retired() {
         tracing::warn!(target: "procession", %status, "the fork server has ended");

@@ -1,13 +1,14 @@
 //! Which server a process uses now.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::serve::MORE_THREADS;
+use super::spares::run;
 use super::{Server, Station};
 use crate::error::{Cause, Stage};
 use crate::plan::Plan;
@@ -20,6 +21,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Servers {
     state: Mutex<State>,
+    /// How many times a server was started, or tried to.
+    attempts: AtomicU64,
     /// How many spares there are to be.
     pub(super) spares: AtomicUsize,
 }
@@ -31,6 +34,8 @@ struct State {
     /// Why this program can have none, whatever is tried.
     unfit: Option<Cause>,
     pause: Pause,
+    /// How the last attempt has failed, and its number.
+    failed: Option<(u64, Cause)>,
 }
 
 /// What lies between a server that has failed and the next.
@@ -58,31 +63,58 @@ impl Pause {
 
 impl Servers {
     /// A server whose children may be taken for those of a process that is here: the one there is, or a new one.
+    ///
+    /// # Cancel safety
+    /// Safe: a server that is being started goes on to start.
     pub(crate) async fn suiting(&'static self, here: &Station) -> Result<Arc<Server>, Cause> {
+        let known = self.attempts.load(Relaxed);
         let mut state = self.state.lock().await;
-        if let Some(server) = &state.current {
-            if server.lives() && server.there.suits(here) {
-                return Ok(Arc::clone(server));
-            }
-            if !server.lives() {
+        match &state.current {
+            Some(server) if server.lives() && server.there.suits(here) => return Ok(Arc::clone(server)),
+            Some(server) if !server.lives() => {
                 state.current = None;
                 state.pause.server_failed();
             }
+            _ => {}
+        }
+        drop(state);
+        let (told, started) = oneshot::channel();
+        run(async move { drop(told.send(self.start_next(known).await)) });
+        started
+            .await
+            .unwrap_or_else(|_gone| Err(Cause::StatusLost { reason: "nobody starts a server".into() }))
+    }
+
+    /// Starts a server, unless somebody else has done so since there were so many attempts: then theirs counts.
+    async fn start_next(&'static self, known: u64) -> Result<Arc<Server>, Cause> {
+        let mut state = self.state.lock().await;
+        let here = Station::now().map_err(|error| cannot_look(&error))?;
+        if let Some(server) =
+            state.current.as_ref().filter(|server| server.lives() && server.there.suits(&here))
+        {
+            return Ok(Arc::clone(server));
+        }
+        if let Some((_, cause)) = state.failed.as_ref().filter(|(number, _)| *number > known) {
+            return Err(cause.clone());
         }
         if let Some(unfit) = &state.unfit {
             return Err(unfit.clone());
         }
         state.pause.over().await;
-        // Anew: it may have waited for its turn.
-        let here = Station::now().map_err(|error| cannot_look(&error))?;
-        let server = state.start(here).await?;
-        self.refill(&server);
-        Ok(server)
+        let number = self.attempts.fetch_add(1, Relaxed) + 1;
+        let started = state.start(here).await;
+        state.failed = started.as_ref().err().map(|cause| (number, cause.clone()));
+        started.inspect(|server| self.refill(server))
     }
 
     /// The server there is, if that can be told at once.
     pub(crate) fn at_hand(&self) -> Option<Arc<Server>> {
         self.state.try_lock().ok()?.current.as_ref().filter(|server| server.seems_to_live()).map(Arc::clone)
+    }
+
+    /// The server there is, if there is one.
+    pub(super) async fn current(&self) -> Option<Arc<Server>> {
+        self.state.lock().await.current.clone()
     }
 
     /// Whether this program can have no server, and nothing that it wants depends on one.

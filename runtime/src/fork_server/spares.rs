@@ -4,17 +4,17 @@ use std::future::Future;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, pidfd_send_signal};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 
 use super::servers::cannot_look;
 use super::{Ahead, Forked, Server, Servers, Station};
 use crate::control::Control;
 use crate::end::{End, adopt};
-use crate::error::{Cause, ProcessError};
+use crate::error::{Cause, ProcessError, Stage};
 use crate::sys;
 
 /// How long spares wait for a call, any call, before they are given up.
@@ -112,16 +112,26 @@ impl Server {
         }
     }
 
-    /// Starts spares until there are as many as there are to be.
+    /// Starts as many spares as are missing, once.
     async fn fill(&self, count: &AtomicUsize) -> Result<(), Cause> {
-        while self.spares.len() < count.load(Relaxed) && !self.is_retired() {
+        let missing = count.load(Relaxed).saturating_sub(self.spares.len());
+        for _ in 0..missing {
             let requested = self.request(Ahead::Everything).await?;
             let spare = self.hello(requested).await?;
             if self.is_retired() || !self.lives() || self.spares.len() >= count.load(Relaxed) {
                 end(spare);
-            } else {
-                self.spares.waiting().spares.push(spare);
+                return Ok(());
             }
+            self.spares.waiting().spares.push(spare);
+        }
+        // Whatever ends them would end the next, too.
+        if missing > 1
+            && self.spares.len() == 0
+            && count.load(Relaxed) > 0
+            && !self.is_retired()
+            && self.lives()
+        {
+            return Err(Cause::start(Stage::Spawn, "spare processes end as soon as they are there"));
         }
         Ok(())
     }
@@ -139,11 +149,24 @@ impl Server {
 impl Servers {
     async fn warm(&'static self, count: usize) -> Result<(), Cause> {
         self.spares.store(count, Relaxed);
-        let here = Station::now().map_err(|error| cannot_look(&error))?;
-        let server = self.suiting(&here).await?;
-        server.keep_spares(count);
-        let _filling = server.spares.filling.lock().await;
-        self.fill(&server).await
+        if count == 0 {
+            if let Some(server) = self.current().await {
+                server.keep_spares(0);
+            }
+            return Ok(());
+        }
+        loop {
+            let here = Station::now().map_err(|error| cannot_look(&error))?;
+            let server = self.suiting(&here).await?;
+            server.spares.waiting().last_used = Some(Instant::now());
+            server.keep_spares(count);
+            let _filling = server.spares.filling.lock().await;
+            self.fill(&server).await?;
+            // Another may have taken its place meanwhile, and its spares with it.
+            if !server.is_retired() {
+                return Ok(());
+            }
+        }
     }
 
     /// Has the spares of a server be as many as there are to be, in the background.
@@ -179,7 +202,7 @@ impl Servers {
 /// Ends the spares once nobody has started a child for [`IDLE`].
 async fn end_idle_spares(server: Weak<Server>, mut used: Instant) {
     while used.elapsed() < IDLE {
-        sleep_until(used + IDLE).await;
+        sleep(IDLE.saturating_sub(used.elapsed())).await;
         let Some(server) = server.upgrade() else { return };
         used = server.spares.waiting().last_used.map_or(used, |last| last.max(used));
     }
@@ -189,8 +212,9 @@ async fn end_idle_spares(server: Weak<Server>, mut used: Instant) {
     }
 }
 
-fn run(task: impl Future<Output = ()> + Send + 'static) {
-    // This runs on the control thread: it is there.
+/// Runs a task on the control thread.
+pub(super) fn run(task: impl Future<Output = ()> + Send + 'static) {
+    // This runs there: it is there.
     if let Ok(control) = Control::get() {
         control.run(task);
     }

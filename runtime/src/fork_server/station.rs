@@ -36,6 +36,8 @@ const RESOURCES: [Resource; 16] = [
     Resource::Rttime,
 ];
 
+type Limits = [Rlimit; RESOURCES.len()];
+
 /// What of `/proc/thread-self/status` a process cannot be given later: who it is, what it may do, and where it runs.
 const FIXED: [&[u8]; 13] = [
     b"Uid",
@@ -63,7 +65,8 @@ const STATUS_ROOM: usize = 4 << 10;
 struct Status {
     /// The lines.
     fixed: Vec<u8>,
-    umask: u32,
+    /// Not every kernel shows it.
+    umask: Option<u32>,
 }
 
 impl Status {
@@ -86,7 +89,6 @@ impl Status {
             }
         }
         let umask = umask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok());
-        let umask = umask.ok_or_else(|| io::Error::other("/proc/thread-self/status shows no umask"))?;
         Ok(Self { fixed, umask })
     }
 }
@@ -96,30 +98,48 @@ impl Status {
 pub(crate) struct Station {
     status: Status,
     root: (u64, u64),
+    niceness: i32,
+    limits: Limits,
 }
 
 impl Station {
     /// That of the calling thread.
     ///
     /// # Errors
-    /// Those of reading from `/proc`, and of `stat(2)`.
+    /// Those of reading from `/proc`, of `stat(2)` and `getpriority(2)`.
     pub(crate) fn now() -> io::Result<Self> {
-        Ok(Self { status: Status::now()?, root: identity_of(c"/")? })
+        Ok(Self {
+            status: Status::now()?,
+            root: identity_of(c"/")?,
+            niceness: getpriority_process(None)?,
+            limits: RESOURCES.map(getrlimit),
+        })
     }
 
     /// Whether children of a server that was started there may be taken for children of a process that is here.
+    ///
+    /// What an unprivileged child could not do by itself, be less nice or have a higher hard limit, it must be born with.
     pub(crate) fn suits(&self, here: &Self) -> bool {
-        self.status.fixed == here.status.fixed && self.root == here.root
+        let is_higher_now = |(there, here): (&Rlimit, &Rlimit)| match (there.maximum, here.maximum) {
+            (Some(there), here) => here.is_none_or(|here| here > there),
+            (None, _) => false,
+        };
+        self.status.fixed == here.status.fixed
+            && self.root == here.root
+            && here.niceness >= self.niceness
+            && !self.limits.iter().zip(&here.limits).any(is_higher_now)
     }
 }
 
-/// What a process passes on to one that it starts by exec, and must tell one that is forked elsewhere.
-#[derive(Debug)]
+/// What a process passes on to one that it starts by exec, and must tell one that is forked elsewhere. A server tells its
+/// own: its parent's threads may change theirs while it starts.
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Estate {
-    umask: u32,
+    umask: Option<u32>,
     directory: (u64, u64),
     niceness: i32,
-    limits: [Rlimit; RESOURCES.len()],
+    /// Soft and hard, in the order of [`RESOURCES`].
+    limits: Vec<(Option<u64>, Option<u64>)>,
     environment: Vec<Variable>,
 }
 
@@ -132,8 +152,8 @@ impl Estate {
         Ok(Self {
             umask: here.status.umask,
             directory: identity_of(c".")?,
-            niceness: getpriority_process(None)?,
-            limits: RESOURCES.map(getrlimit),
+            niceness: here.niceness,
+            limits: here.limits.iter().map(|limit| (limit.current, limit.maximum)).collect(),
             environment: std::env::vars_os().collect(),
         })
     }
@@ -149,9 +169,9 @@ impl Estate {
             streams: [false; 3],
             directory: self.directory != parents.directory,
             environment: difference(&self.environment, &parents.environment, changes)?,
-            umask: (self.umask != parents.umask).then_some(parents.umask),
+            umask: parents.umask.filter(|_| self.umask != parents.umask),
             niceness: (self.niceness != parents.niceness).then_some(parents.niceness),
-            limits: limits.map(|(index, (_, limit))| (index, limit.current, limit.maximum)).collect(),
+            limits: limits.map(|(index, (_, (soft, hard)))| (index, *soft, *hard)).collect(),
         })
     }
 }

@@ -25,7 +25,7 @@ pub(crate) const HEADER: usize = 16;
 /// The most that a frame other than arguments and results may have: it bounds a panic's message and backtrace.
 pub(crate) const MAX_REPORT: u64 = 1 << 20;
 
-/// The most that a child is told about itself; its environment may be a part of it.
+/// The most that a child is told about itself, or a fork server tells; an environment may be a part of it.
 pub(crate) const MAX_START: u64 = 16 << 20;
 
 /// How much a reader's buffer grows ahead of the bytes that have come.
@@ -45,7 +45,7 @@ pub(crate) enum Kind {
     Serve = 4,
     /// The child was taken over. Beside that of a forked child comes its pidfd.
     Hello = 16,
-    /// The arguments are decoded; the function starts now.
+    /// The arguments are decoded; the function starts now. Of a fork server: it serves, and this is what it has.
     Started = 17,
     /// The encoded result.
     Returned = 18,
@@ -120,7 +120,7 @@ fn parse_with(bytes: &[u8; HEADER], max_message: u64) -> Result<(Kind, u64, u16)
     let length = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
     let limit = match kind {
         Kind::Arguments | Kind::Returned => max_message,
-        Kind::Start => MAX_START,
+        Kind::Start | Kind::Started => MAX_START,
         _ => MAX_REPORT,
     };
     let handles = u16::from_le_bytes([i, j]);
