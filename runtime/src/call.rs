@@ -27,7 +27,8 @@ use crate::wire::{Encoder, Limits, Message, decode};
 /// function runs in a child and its value comes back; or [`spawn`](Self::spawn) it and keep a handle.
 ///
 /// An awaited call gives its value as soon as the function has returned; its process may then still be on its way out,
-/// and is among the [`children`](crate::children()) until it has ended. Where the next step counts on the end, spawn the call
+/// and is among the [`children`](crate::children()) until it has ended. (One whose output is
+/// [traced](crate::Stdio::traced) is waited for.) Where the next step counts on the end, spawn the call
 /// and [`join`](crate::Process::join) the process.
 ///
 /// # Cancel safety

@@ -105,7 +105,10 @@ pub(crate) async fn live(order: Order) {
     let ending = match started {
         Err(cause) => Ending::without_process(cause),
         Ok(newborn) => {
-            let value = if early { &mut ended } else { &mut None };
+            // What it has written is told before its value, and the last lines belong to the error of one that cannot be read.
+            let is_traced = plan.surroundings.stdout.is_traced() || plan.surroundings.stderr.is_traced();
+            let is_early = early && !is_traced;
+            let value = if is_early { &mut ended } else { &mut None };
             see_through(newborn, &plan, &cancelled, born, value).await
         }
     };

@@ -20,9 +20,11 @@ pub enum StartMethod {
     ///
     /// Each call's environment, directory, umask, niceness, limits, streams and name hold, and what it does not say is the
     /// parent's at the time of the call. Where credentials, capabilities, seccomp filters, affinity or root directory have
-    /// changed, a new server is started. What stays as it was when the server started: cgroup, namespaces, Landlock domain,
-    /// scheduling policy, I/O priority, `oom_score_adj`, and what the dynamic linker and the C library have read from the
-    /// environment. Who changes these in a running program does so before its first call, or chooses `Spawn`.
+    /// changed for the thread that starts children, a new server is started; that thread has what the one had that made
+    /// the first call, and what the C library changes for all threads, as it does user and group. What stays as it was when the
+    /// server started: cgroup, namespaces, Landlock domain, security label, scheduling policy, I/O priority,
+    /// `oom_score_adj`, and what the dynamic linker and the C library have read from the environment. Who changes these in a
+    /// running program does so before its first call, or chooses `Spawn`.
     ///
     /// All children have the server's address-space layout and stack guard: one that is taken over by hostile input
     /// knows its siblings'. For hostile input, choose `Spawn`.

@@ -10,6 +10,10 @@
 /// If a process that does nothing cannot be run.
 pub fn warm_up() {
     nothing().blocking().expect("a process that does nothing");
+    // Its value comes before its end.
+    while !procession::children().is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
 }
 
 #[procession::process]

@@ -23,8 +23,8 @@ use crate::wire::frame::{Kind, Told, read_frame_with};
 ///
 /// Calls that are made meanwhile wait for it, without a time limit of theirs.
 ///
-/// A server that has children already is followed by a new one; a preload that has run before runs again there, and so it
-/// does when the server has died. Children that are started with
+/// It runs in a new server, after the preloads before it, which run again there; so all of them do when the server has died. The
+/// former server goes when its last child has ended. What takes long is best loaded by one function. Children that are started with
 /// [`StartMethod::Spawn`](crate::StartMethod::Spawn) know nothing of it.
 ///
 /// The function must be a plain `fn`, and must not leave a thread running. What it opens stays open in every child. It

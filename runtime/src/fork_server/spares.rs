@@ -112,10 +112,13 @@ impl Server {
         }
     }
 
-    /// Starts as many spares as are missing, once.
+    /// Starts spares until there are as many as there are to be; some may die meanwhile, but whatever ends all of them would end
+    /// the next, too.
     async fn fill(&self, count: &AtomicUsize) -> Result<(), Cause> {
-        let missing = count.load(Relaxed).saturating_sub(self.spares.len());
-        for _ in 0..missing {
+        for _ in 0..=2 * count.load(Relaxed) {
+            if self.spares.len() >= count.load(Relaxed) || self.is_retired() || !self.lives() {
+                return Ok(());
+            }
             let requested = self.request(Ahead::Everything).await?;
             let spare = self.hello(requested).await?;
             if self.is_retired() || !self.lives() || self.spares.len() >= count.load(Relaxed) {
@@ -124,16 +127,7 @@ impl Server {
             }
             self.spares.waiting().spares.push(spare);
         }
-        // Whatever ends them would end the next, too.
-        if missing > 1
-            && self.spares.len() == 0
-            && count.load(Relaxed) > 0
-            && !self.is_retired()
-            && self.lives()
-        {
-            return Err(Cause::start(Stage::Spawn, "spare processes end as soon as they are there"));
-        }
-        Ok(())
+        Err(Cause::start(Stage::Spawn, "spare processes end as soon as they are there"))
     }
 
     /// Ends those that are too many.
