@@ -509,6 +509,8 @@ isolated! {
         assert_eq!((found.directory.to_str(), found.umask.as_str(), found.nice), (Some("/proc"), "0022", fresh.nice));
         assert_eq!((found.variable.as_deref(), found.variables), (Some("said"), 1));
         assert_eq!(found, fresh);
+        // What is not ended by a newline is written at the end.
+        procession::join_children().await;
         assert_eq!(fs::read_to_string(&output).unwrap(), "|said|said|said|said");
         umask(mask);
         std::env::set_current_dir("/").unwrap();

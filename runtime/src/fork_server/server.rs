@@ -249,6 +249,7 @@ impl Server {
                     self.writable().await.map_err(failed("cannot ask the fork server"))?;
                 }
                 Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) => sleep(CROWDED).await,
+                Err(error) if is_closed(&error) => return Err(failed("the fork server is gone")(error)),
                 Err(error) => {
                     return Err(Cause::system(
                         Stage::Spawn,
@@ -397,6 +398,11 @@ impl Server {
     fn children(&self) -> MutexGuard<'_, Children> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the error means that the other end of a socket is gone.
+fn is_closed(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 /// Hears what a server says until it has ended.

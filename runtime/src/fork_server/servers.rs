@@ -169,5 +169,5 @@ fn is_of_threads(cause: &Cause) -> bool {
 }
 
 pub(crate) fn cannot_look(error: &std::io::Error) -> Cause {
-    Cause::system(Stage::Setup, "cannot look at what a child is to inherit", error)
+    Cause::system(Stage::Spawn, "cannot look at what a child is to inherit", error)
 }

@@ -213,3 +213,34 @@ pub(super) fn run(task: impl Future<Output = ()> + Send + 'static) {
         control.run(task);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[procession_macros::process(crate = crate)]
+    fn nothing() {}
+
+    async fn count() -> usize {
+        let server = Control::get().unwrap().servers().current().await;
+        server.map_or(0, |server| server.spares.len())
+    }
+
+    async fn eventually(number: usize) {
+        let watchdog = Instant::now();
+        while count().await != number {
+            assert!(watchdog.elapsed() < Duration::from_secs(60), "there are {}", count().await);
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn idle_spares_are_given_up_and_come_again() {
+        warm(2).await.unwrap();
+        eventually(0).await;
+        nothing().await.unwrap();
+        eventually(2).await;
+        eventually(0).await;
+        warm(0).await.unwrap();
+    }
+}
