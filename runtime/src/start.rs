@@ -277,7 +277,7 @@ async fn fork_by(
         Candidate::Requested(requested) => {
             // While the server forks.
             let rest = greet(requested.link.as_fd(), server, here, &streams, plan, name).await?;
-            (server.hello(requested).await?, rest)
+            (server.hello(requested, cancelled).await?, rest)
         }
     };
     let (child, announcement) = Child::new(name.to_owned(), plan.daemon, pid, pidfd);

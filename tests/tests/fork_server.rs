@@ -82,6 +82,11 @@ fn is_of_the_server(error: &ProcessError) -> bool {
 }
 
 #[process]
+fn leaves_a_mark(path: PathBuf) {
+    fs::write(path, "here").unwrap();
+}
+
+#[process]
 async fn quick(n: u64) -> u64 {
     n
 }
@@ -384,6 +389,7 @@ isolated! {
             assert_eq!(quick(round).await.unwrap(), round);
         }
         println!("{values} values, {refused} refused");
+        assert!(values > refused, "{values} values, {refused} refused");
     }
 
     /// Stopped in the middle of a start, it goes on where it was.
@@ -432,16 +438,22 @@ isolated! {
         assert_eq!(quick(7).await.unwrap(), 7);
     }
 
-    /// A call that is given up while the server is stopped leaves no child.
+    /// A call that is given up while the server is stopped leaves no child, and does not run.
     #[once]
     async fn stopped_and_cancelled() {
+        let directory = tempfile::tempdir().unwrap();
+        let mark = directory.path().join("mark");
         let server = server();
         send(Signal::STOP, server);
         eventually(SECOND * 30, || state(server) == Some('T'));
-        assert!(tokio::time::timeout(SECOND / 5, waits()).await.is_err());
+        let calls = || join_all((0..10).map(|_| leaves_a_mark(mark.clone())));
+        assert!(tokio::time::timeout(SECOND / 5, calls()).await.is_err());
         send(Signal::CONT, server);
         assert_eq!(quick(1).await.unwrap(), 1);
         eventually(SECOND * 30, || children_of(server).is_empty());
+        assert!(!mark.exists());
+        leaves_a_mark(mark.clone()).await.unwrap();
+        assert!(mark.exists());
     }
 
     /// Killed as soon as it is there: there are few of them, and calls are answered all the same.

@@ -17,6 +17,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::codec::FramedRead;
+use tokio_util::sync::CancellationToken;
 
 use super::preload;
 use super::spares::{Spares, run};
@@ -251,11 +252,8 @@ impl Server {
                 Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) => sleep(CROWDED).await,
                 Err(error) if is_closed(&error) => return Err(failed("the fork server is gone")(error)),
                 Err(error) => {
-                    return Err(Cause::system(
-                        Stage::Spawn,
-                        "cannot ask the fork server for a child",
-                        &error,
-                    ));
+                    let what = "cannot ask the fork server for a child";
+                    return Err(Cause::system(Stage::Spawn, what, &error));
                 }
             }
         }
@@ -280,9 +278,7 @@ impl Server {
         if let Err(error) = send(&self.requests, &request, &[theirs.as_fd(), lifeline.as_fd()]) {
             self.children().waiting.remove(&id);
             // One that is dying closes its socket first.
-            let is_closed =
-                matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset);
-            self.lost.fetch_or(is_closed, Relaxed);
+            self.lost.fetch_or(is_closed(&error), Relaxed);
             return Err(error);
         }
         // While the server forks.
@@ -295,8 +291,13 @@ impl Server {
         Ok(())
     }
 
-    /// Waits until a child says that it is there.
-    pub(crate) async fn hello(&self, requested: Requested) -> Result<Forked, Cause> {
+    /// Waits until a child says that it is there. One that is given up before that sees its link closed when it would say so,
+    /// and does nothing of what it was told.
+    pub(crate) async fn hello(
+        &self,
+        requested: Requested,
+        cancelled: &CancellationToken,
+    ) -> Result<Forked, Cause> {
         let Requested { id, link, mut told } = requested;
         let link =
             Connection::new(link).inspect_err(|_| self.end(id)).map_err(failed("cannot watch the link"))?;
@@ -316,7 +317,15 @@ impl Server {
                 }
             }
         };
-        let hello = timeout(START_LIMIT, hello).await;
+        let hello = tokio::select! {
+            biased;
+            hello = timeout(START_LIMIT, hello) => hello,
+            () = cancelled.cancelled() => {
+                // It may have said so a moment ago.
+                self.end(id);
+                return Err(Cause::Cancelled);
+            }
+        };
         let end = match heard {
             None => End::Forked(told),
             Some(word) => End::Forked(known(word)),

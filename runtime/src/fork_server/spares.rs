@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Signal, pidfd_send_signal};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::servers::cannot_look;
 use super::{Ahead, Forked, Server, Servers, Station};
@@ -120,7 +121,7 @@ impl Server {
                 return Ok(());
             }
             let requested = self.request(Ahead::Everything).await?;
-            let spare = self.hello(requested).await?;
+            let spare = self.hello(requested, &CancellationToken::new()).await?;
             if self.is_retired() || !self.lives() || self.spares.len() >= count.load(Relaxed) {
                 end(spare);
                 return Ok(());
