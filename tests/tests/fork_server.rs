@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use procession::{Cause, Process, ProcessError, Stage, StartMethod, Stdio, parent, preload, process, warm};
 use procession_tests::{
-    children_of, descendants_of, eventually, eventually_async, fork_servers_of, isolated, state, threads,
-    wait_until_gone,
+    children_of, descendants_of, eventually, eventually_async, fork_servers_of, isolated, open_fds, state,
+    threads, wait_until_gone,
 };
 use rustix::process::{Pid, Signal, getpgrp, getpid, getppid, kill_process, set_child_subreaper, setpgid};
 use serde::{Deserialize, Serialize};
@@ -446,8 +446,10 @@ isolated! {
         let server = server();
         send(Signal::STOP, server);
         eventually(SECOND * 30, || state(server) == Some('T'));
+        let open = open_fds().len();
         let calls = || join_all((0..10).map(|_| leaves_a_mark(mark.clone())));
         assert!(tokio::time::timeout(SECOND / 5, calls()).await.is_err());
+        eventually(SECOND * 30, || open_fds().len() == open);
         send(Signal::CONT, server);
         assert_eq!(quick(1).await.unwrap(), 1);
         eventually(SECOND * 30, || children_of(server).is_empty());
