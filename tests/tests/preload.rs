@@ -326,11 +326,10 @@ isolated! {
     /// A call that was given up while it waited for a server never runs.
     #[once]
     async fn what_was_given_up_does_not_run() {
-        let (_directory, runs) = place();
-        let loading = preload(takes_its_time(Duration::from_secs(2)));
+        let ((_directory, runs), (_other, begun)) = (place(), place());
+        let loading = preload(takes_its_time(begun.clone(), Duration::from_secs(2)));
         let calls = async {
-            // The preload is under way by then; if not, the calls are served, and the test fails.
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            eventually_async(Duration::from_secs(30), || begun.exists()).await;
             let calls: Vec<_> = (0..10).map(|_| leaves_a_mark(runs.clone())).collect();
             assert!(tokio::time::timeout(Duration::from_millis(100), join_all(calls)).await.is_err());
         };
@@ -454,7 +453,8 @@ fn notes(word: String) -> Result<(), Failure> {
 }
 
 #[process]
-fn takes_its_time(time: Duration) -> Result<(), Failure> {
+fn takes_its_time(begun: PathBuf, time: Duration) -> Result<(), Failure> {
+    append(&begun, "x");
     std::thread::sleep(time);
     Ok(())
 }
