@@ -15,7 +15,7 @@ use crate::wire::{EncodeError, Limits};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum StartMethod {
-    /// A fork of a small process, the *fork server*, which was itself a fresh start of this program: less than half the
+    /// A fork of a small process, the *fork server*, which was itself a fresh start of this program: about half the
     /// time of [`Spawn`](Self::Spawn). Children share what [`preload`](fn@crate::preload) has left in memory.
     ///
     /// Each call's environment, directory, umask, niceness, limits, streams and name hold, and what it does not say is the
