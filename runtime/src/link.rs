@@ -135,7 +135,7 @@ pub(crate) fn inherit() -> Result<UnixStream, NoParent> {
 }
 
 /// Whether the other end of the link was made by the process that is our parent now.
-pub(crate) fn is_from_parent(stream: &UnixStream) -> bool {
+fn is_from_parent(stream: &UnixStream) -> bool {
     let Ok(peer) = getsockopt(stream, PeerCredentials) else { return false };
     let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
     // Zero is a process outside of our namespace: anybody's.
