@@ -82,11 +82,15 @@ impl Environment {
         Ok(variables)
     }
 
-    /// All of it, as `execve(2)` wants it.
+    /// All of it, as `execve(2)` wants it. Without changes the order is this process's: a fork server then has its parent's
+    /// environment in its parent's order, so that one look tells that they are the same.
     ///
     /// # Errors
     /// As [`applied_to`](Self::applied_to).
     pub(crate) fn strings(&self) -> io::Result<Vec<CString>> {
+        if self.is_empty() {
+            return std::env::vars_os().map(|(key, value)| string(&key, &value)).collect();
+        }
         let variables = self.applied_to(std::env::vars_os().collect())?;
         variables.iter().map(|(key, value)| string(key, value)).collect()
     }

@@ -166,7 +166,7 @@ impl Servers {
 
     /// Has the spares of a server be as many as there are to be, in the background.
     pub(crate) fn refill(&'static self, server: &Arc<Server>) {
-        if self.spares.load(Relaxed) <= server.spares.len() {
+        if self.spares.load(Relaxed) <= server.spares.waiting().spares.len() {
             return;
         }
         let server = Arc::clone(server);
