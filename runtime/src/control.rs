@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinSet;
 
 use crate::error::{Cause, Stage};
-use crate::fork_server::Servers;
+use crate::fork_server::{Lookout, Servers, Station, cannot_look};
 use crate::sys;
 
 /// The control thread of a process.
@@ -26,6 +26,7 @@ pub(crate) struct Control {
     pid: u32,
     runtime: Handle,
     lifeline: Lifeline,
+    lookout: Lookout,
     servers: Servers,
 }
 
@@ -76,16 +77,16 @@ impl Control {
         std::thread::Builder::new().name("procession".into()).spawn(move || {
             // Signals are for the program's own threads. A broken pipe, too: it is an error code here.
             let _ = SigSet::all().thread_block();
-            match runtime() {
-                Ok(runtime) => {
-                    drop(made.send(Ok(runtime.handle().clone())));
+            match runtime().and_then(|runtime| Ok((runtime, Lookout::here()?))) {
+                Ok((runtime, lookout)) => {
+                    drop(made.send(Ok((runtime.handle().clone(), lookout))));
                     runtime.block_on(std::future::pending::<()>());
                 }
                 Err(error) => drop(made.send(Err(error))),
             }
         })?;
-        let runtime = outcome.recv().map_err(io::Error::other)??;
-        Ok(Self { pid: std::process::id(), runtime, lifeline, servers: Servers::default() })
+        let (runtime, lookout) = outcome.recv().map_err(io::Error::other)??;
+        Ok(Self { pid: std::process::id(), runtime, lifeline, lookout, servers: Servers::default() })
     }
 
     /// Runs a task on the control thread.
@@ -96,6 +97,11 @@ impl Control {
     /// The fork servers of this process.
     pub(crate) fn servers(&self) -> &Servers {
         &self.servers
+    }
+
+    /// Where the control thread is, whichever asks: it is the one that starts servers.
+    pub(crate) fn station(&self) -> Result<Station, Cause> {
+        self.lookout.station().map_err(|error| cannot_look(&error))
     }
 
     /// Waits on the control thread until a descriptor is readable.

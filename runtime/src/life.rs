@@ -32,7 +32,7 @@ use crate::leaving::Leaving;
 use crate::link::Report;
 use crate::output::Tracer;
 use crate::plan::Plan;
-use crate::start::{Asked, Greeting, Newborn, start};
+use crate::start::{Begun, Greeting, Newborn, start};
 use crate::status::ExitStatus;
 use crate::stdio::Stdio;
 use crate::wire::frame::{Frame, FrameError, Frames, Kind, header};
@@ -89,20 +89,15 @@ pub(crate) struct Order {
     pub(crate) ended: oneshot::Sender<Ending>,
     /// Whether a value is told as soon as it is there, or when the process has ended.
     pub(crate) early: bool,
-    /// A child that was asked for already.
-    pub(crate) asked: Option<Asked>,
+    /// What was done already.
+    pub(crate) begun: Option<Begun>,
 }
 
 /// Starts a child and sees it through.
 pub(crate) async fn live(order: Order) {
-    let Order { plan, name, cancelled, born, ended, early, asked } = order;
+    let Order { plan, name, cancelled, born, ended, early, begun } = order;
     let mut ended = Some(ended);
-    let started = if cancelled.is_cancelled() {
-        Err(Cause::Cancelled)
-    } else {
-        start(&plan, &name, asked, &cancelled).await
-    };
-    let ending = match started {
+    let ending = match start(&plan, &name, begun, &cancelled).await {
         Err(cause) => Ending::without_process(cause),
         Ok(newborn) => {
             // What it has written is told before its value, and the last lines belong to the error of one that cannot be read.

@@ -19,7 +19,7 @@ use crate::error::{Cause, ProcessError};
 use crate::life::{Birth, Ending, Order, live};
 use crate::plan::Plan;
 use crate::signaler::Signaler;
-use crate::start::ask_ahead;
+use crate::start::begin;
 use crate::status::ExitStatus;
 use crate::stdio::{ChildInput, ChildOutput};
 use crate::wire::{DecodeError, Limits};
@@ -47,8 +47,8 @@ pub(crate) fn order<T>(plan: Plan, read: Read<T>, early: bool) -> Result<Ordered
     let guard = cancelled.clone().drop_guard();
     let value = Value { name: name.clone(), limits: plan.limits, ending: Some(told_ended), read };
     let kill_on_drop = plan.kill_on_drop;
-    let asked = ask_ahead(control.servers(), &plan);
-    control.run(live(Order { plan, name, cancelled, born, ended, early, asked }));
+    let begun = begin(control, &plan, &name);
+    control.run(live(Order { plan, name, cancelled, born, ended, early, begun }));
     Ok(Ordered { value, born: told_born, kill_on_drop, guard })
 }
 

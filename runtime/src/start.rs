@@ -22,7 +22,7 @@ use crate::current::{current, depth};
 use crate::end::End;
 use crate::error::{Cause, Stage};
 use crate::fork_server::{
-    CROWDED, Estate, Forked, Inherited, Requested, Server, Servers, Station, cannot_look, own_streams,
+    CROWDED, Estate, Forked, Inherited, Requested, Server, Station, cannot_look, own_streams,
 };
 use crate::image::Image;
 use crate::life::START_LIMIT;
@@ -52,6 +52,16 @@ pub(crate) struct Newborn {
     pub(crate) said_hello: bool,
     /// The parent's ends of standard input, output and errors.
     pub(crate) streams: [Option<OwnedFd>; 3],
+}
+
+impl Newborn {
+    /// One that a server has forked, and that has said so.
+    fn of(forked: Forked, greeting: Greeting, streams: Streams, plan: &Plan, name: &str) -> Self {
+        let Forked { pid, pidfd, link, end } = forked;
+        let (child, announcement) = Child::new(name.to_owned(), plan.daemon, pid, pidfd);
+        let (child, streams) = (Arc::new(child), streams.ours());
+        Self { child, announcement, link, end, greeting, said_hello: true, streams }
+    }
 }
 
 /// Both ends of a child's standard input, output and errors.
@@ -97,6 +107,13 @@ pub(crate) struct Greeting {
     pub(crate) arguments: Bytes,
 }
 
+/// What was done of a start on the thread that orders it.
+pub(crate) enum Begun {
+    /// A spare of that server was told what to run.
+    Told(Arc<Server>, Newborn),
+    Asked(Asked),
+}
+
 /// A child of a fork server that was asked for before it was known whether it is the right one.
 pub(crate) struct Asked {
     server: Arc<Server>,
@@ -108,17 +125,37 @@ enum Candidate {
     Requested(Requested),
 }
 
-/// Asks for a child on the thread that orders it, if there is a server, and that takes no waiting: it then is there the
-/// sooner. One that turns out to be of no use sees that its link is closed, and ends.
-pub(crate) fn ask_ahead(servers: &Servers, plan: &Plan) -> Option<Asked> {
+/// Does on the thread that orders a child what takes no waiting, if there is a server: tells a spare what to run, or asks for
+/// a child, which then is there the sooner. One that turns out to be of no use sees that its link is closed, and ends.
+pub(crate) fn begin(control: &Control, plan: &Plan, name: &str) -> Option<Begun> {
     if plan.start_method.or_else(StartMethod::set) == Some(StartMethod::Spawn) {
         return None;
     }
-    let server = servers.at_hand()?;
-    let spare = server.take_spare().map(Candidate::Spare);
-    let ahead = plan.entry.body.ahead();
-    let candidate = spare.or_else(|| server.try_request(ahead).ok().map(Candidate::Requested))?;
-    Some(Asked { server, candidate })
+    let server = control.servers().at_hand()?;
+    let Some(spare) = server.take_spare() else {
+        let candidate = Candidate::Requested(server.try_request(plan.entry.body.ahead()).ok()?);
+        return Some(Begun::Asked(Asked { server, candidate }));
+    };
+    Some(match tell_ahead(control, &server, spare.link.as_fd(), plan, name) {
+        Some((greeting, streams)) => Begun::Told(server, Newborn::of(spare, greeting, streams, plan, name)),
+        None => Begun::Asked(Asked { server, candidate: Candidate::Spare(spare) }),
+    })
+}
+
+/// `None` if something is in the way: the control thread then tries the same, and waits, or says what it is.
+fn tell_ahead(
+    control: &Control,
+    server: &Server,
+    link: BorrowedFd<'_>,
+    plan: &Plan,
+    name: &str,
+) -> Option<(Greeting, Streams)> {
+    check().ok()?;
+    let here = control.station().ok().filter(|here| server.there.suits(here))?;
+    let streams = Streams::open(&plan.surroundings).ok()?;
+    let mut introduction = Introduction::new(server, &here, &streams, plan, name).ok()?;
+    introduction.send(link).ok()?;
+    Some((introduction.greeting, streams))
 }
 
 /// Starts a child.
@@ -127,9 +164,20 @@ pub(crate) fn ask_ahead(servers: &Servers, plan: &Plan) -> Option<Asked> {
 pub(crate) async fn start(
     plan: &Plan,
     name: &str,
-    asked: Option<Asked>,
+    begun: Option<Begun>,
     cancelled: &CancellationToken,
 ) -> Result<Newborn, Cause> {
+    let asked = match begun {
+        Some(Begun::Told(server, newborn)) => {
+            Control::get()?.servers().refill(&server);
+            return Ok(newborn);
+        }
+        Some(Begun::Asked(asked)) => Some(asked),
+        None => None,
+    };
+    if cancelled.is_cancelled() {
+        return Err(Cause::Cancelled);
+    }
     check()?;
     plan.sendable_arguments()?;
     match plan.start_method.or_else(StartMethod::set) {
@@ -229,8 +277,9 @@ async fn try_fork(
     asked: Option<Asked>,
     cancelled: &CancellationToken,
 ) -> Result<Newborn, (Option<Arc<Server>>, Cause)> {
-    let servers = Control::get().map_err(|cause| (None, cause))?.servers();
-    let here = Station::now().map_err(|error| (None, cannot_look(&error)))?;
+    let control = Control::get().map_err(|cause| (None, cause))?;
+    let servers = control.servers();
+    let here = control.station().map_err(|cause| (None, cause))?;
     let asked = asked.filter(|asked| !asked.server.is_retired() && asked.server.there.suits(&here));
     let (server, candidate) = match asked {
         Some(Asked { server, candidate }) => (server, Some(candidate)),
@@ -269,7 +318,7 @@ async fn fork_by(
         // The child sees that its link is closed, and ends.
         return Err(Cause::Cancelled);
     }
-    let (Forked { pid, pidfd, link, end }, greeting) = match candidate {
+    let (forked, greeting) = match candidate {
         Candidate::Spare(spare) => {
             let rest = greet(spare.link.as_fd(), server, here, &streams, plan, name).await?;
             (spare, rest)
@@ -280,10 +329,7 @@ async fn fork_by(
             (server.hello(requested, cancelled).await?, rest)
         }
     };
-    let (child, announcement) = Child::new(name.to_owned(), plan.daemon, pid, pidfd);
-    let child = Arc::new(child);
-    let streams = streams.ours();
-    Ok(Newborn { child, announcement, link, end, greeting, said_hello: true, streams })
+    Ok(Newborn::of(forked, greeting, streams, plan, name))
 }
 
 /// Writes to a forked child who it is and what it is to run, as far as the link takes it at once.
@@ -295,33 +341,62 @@ async fn greet(
     plan: &Plan,
     name: &str,
 ) -> Result<Greeting, Cause> {
-    let failed =
-        |error: std::io::Error| Cause::system(Stage::Spawn, "cannot tell the child what to run", &error);
-    let estate = Estate::of(here).map_err(|error| cannot_look(&error))?;
-    let difference = server.difference(&estate, &plan.surroundings.environment);
-    let mut inherited =
-        difference.map_err(|error| Cause::system(Stage::Spawn, "a bad environment", &error))?;
-    let theirs = streams.instead_of_null(own_streams());
-    let directory = inherited.open_directory().map_err(failed)?;
-    inherited.streams = theirs.map(|stream| stream.is_some());
-    let beside: Vec<_> = theirs.into_iter().flatten().chain(directory.as_ref().map(AsFd::as_fd)).collect();
-    let count = u16::try_from(beside.len()).map_err(std::io::Error::other).map_err(failed)?;
-    let mut greeting = greeting(plan, name, Some((inherited, count)))?;
+    let mut introduction = Introduction::new(server, here, streams, plan, name)?;
     let deadline = Instant::now() + START_LIMIT;
     loop {
-        match handles::send(link, &greeting.head, &beside) {
-            Ok(sent) => greeting.head.advance(sent),
+        match introduction.send(link) {
+            Ok(()) => return Ok(introduction.greeting),
             // The kernel has too many descriptors in flight for this user.
             Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) && Instant::now() < deadline => {
                 sleep(CROWDED).await;
-                continue;
             }
-            // It has ended, or was ended; what comes of that is told by its end.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => greeting = Greeting::default(),
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(cannot_tell(error)),
         }
-        return Ok(greeting);
     }
+}
+
+/// What is written to a forked child first, and the descriptors beside it.
+struct Introduction<'a> {
+    greeting: Greeting,
+    streams: [Option<BorrowedFd<'a>>; 3],
+    directory: Option<OwnedFd>,
+}
+
+impl<'a> Introduction<'a> {
+    fn new(
+        server: &Server,
+        here: &Station,
+        streams: &'a Streams,
+        plan: &Plan,
+        name: &str,
+    ) -> Result<Self, Cause> {
+        let estate = Estate::of(here).map_err(|error| cannot_look(&error))?;
+        let difference = server.difference(&estate, &plan.surroundings.environment);
+        let mut inherited =
+            difference.map_err(|error| Cause::system(Stage::Spawn, "a bad environment", &error))?;
+        let streams = streams.instead_of_null(own_streams());
+        let directory = inherited.open_directory().map_err(cannot_tell)?;
+        inherited.streams = streams.map(|stream| stream.is_some());
+        let beside = streams.iter().flatten().count() + usize::from(directory.is_some());
+        let beside = u16::try_from(beside).map_err(std::io::Error::other).map_err(cannot_tell)?;
+        Ok(Self { greeting: greeting(plan, name, Some((inherited, beside)))?, streams, directory })
+    }
+
+    /// Writes what the link takes at once. After an error nothing of it is written.
+    fn send(&mut self, link: BorrowedFd<'_>) -> std::io::Result<()> {
+        let beside = self.streams.into_iter().flatten().chain(self.directory.as_ref().map(AsFd::as_fd));
+        match handles::send(link, &self.greeting.head, &beside.collect::<Vec<_>>()) {
+            Ok(sent) => self.greeting.head.advance(sent),
+            // It has ended, or was ended; what comes of that is told by its end.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => self.greeting = Greeting::default(),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+fn cannot_tell(error: std::io::Error) -> Cause {
+    Cause::system(Stage::Spawn, "cannot tell the child what to run", &error)
 }
 
 /// Checks that a child would be one.

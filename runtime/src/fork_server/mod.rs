@@ -41,7 +41,7 @@ pub(crate) use serve::{Served, serve};
 pub(crate) use server::{CROWDED, Forked, Requested, Server};
 pub(crate) use servers::{Servers, cannot_look};
 pub use spares::warm;
-pub(crate) use station::{Estate, Inherited, Station, own_streams};
+pub(crate) use station::{Estate, Inherited, Lookout, Station, own_streams};
 
 /// What a server is told first. Beside it comes the socket for requests.
 #[derive(Debug, Serialize, Deserialize)]

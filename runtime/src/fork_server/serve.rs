@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, setpgid, waitpid};
 
 use super::preload;
-use super::{Ahead, Estate, Request, Station, Word, receive, send};
+use super::{Ahead, Estate, Lookout, Request, Word, receive, send};
 use crate::link;
 use crate::surroundings::Environment;
 use crate::sys::{self, Fork};
@@ -72,7 +72,7 @@ impl Memory {
     fn of_now() -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(".", flags, Mode::empty())?;
-        Ok(Self { estate: Estate::of(&Station::now()?)?, directory })
+        Ok(Self { estate: Estate::of(&Lookout::here()?.station()?)?, directory })
     }
 
     /// Gives what was restored.

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use super::serve::MORE_THREADS;
 use super::spares::run;
 use super::{Server, Station};
+use crate::control::Control;
 use crate::error::{Cause, Stage};
 use crate::plan::Plan;
 
@@ -88,7 +89,7 @@ impl Servers {
     /// Starts a server, unless somebody else has done so since there were so many attempts: then theirs counts.
     async fn start_next(&'static self, known: u64) -> Result<Arc<Server>, Cause> {
         let mut state = self.state.lock().await;
-        let here = Station::now().map_err(|error| cannot_look(&error))?;
+        let here = Control::get()?.station()?;
         if let Some(server) =
             state.current.as_ref().filter(|server| server.lives() && server.there.suits(&here))
         {
@@ -126,7 +127,7 @@ impl Servers {
     /// Starts a server that has run this, after those before it.
     pub(crate) async fn preload(&'static self, plan: Plan) -> Result<(), Cause> {
         let mut state = self.state.lock().await;
-        let here = Station::now().map_err(|error| cannot_look(&error))?;
+        let here = Control::get()?.station()?;
         state.preloads.push(plan);
         match state.start(here).await {
             Ok(server) => {

@@ -11,8 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::servers::cannot_look;
-use super::{Ahead, Forked, Server, Servers, Station};
+use super::{Ahead, Forked, Server, Servers};
 use crate::control::Control;
 use crate::end::{End, adopt};
 use crate::error::{Cause, ProcessError, Stage};
@@ -151,7 +150,7 @@ impl Servers {
             return Ok(());
         }
         loop {
-            let here = Station::now().map_err(|error| cannot_look(&error))?;
+            let here = Control::get()?.station()?;
             let server = self.suiting(&here).await?;
             server.spares.waiting().last_used = Some(Instant::now());
             server.keep_spares(count);

@@ -9,8 +9,9 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{FdFlags, fcntl_getfd};
 use rustix::process::{
-    Resource, Rlimit, fchdir, getpriority_process, getrlimit, setpriority_process, setrlimit, umask,
+    Pid, Resource, Rlimit, fchdir, getpriority_process, getrlimit, setpriority_process, setrlimit, umask,
 };
+use rustix::thread::gettid;
 use serde::{Deserialize, Serialize};
 
 use crate::surroundings::{Environment, string};
@@ -38,7 +39,7 @@ const RESOURCES: [Resource; 16] = [
 
 type Limits = [Rlimit; RESOURCES.len()];
 
-/// What of `/proc/thread-self/status` a process cannot be given later: who it is, what it may do, and where it runs.
+/// What of a thread's `/proc/.../status` a process cannot be given later: who it is, what it may do, and where it runs.
 const FIXED: [&[u8]; 13] = [
     b"Uid",
     b"Gid",
@@ -70,9 +71,8 @@ struct Status {
 }
 
 impl Status {
-    fn now() -> io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::open(c"/proc/thread-self/status", flags, Mode::empty())?;
+    fn read(path: &CStr) -> io::Result<Self> {
+        let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let mut room = Vec::with_capacity(STATUS_ROOM);
         // Each call makes the kernel write the file anew: room for all of it makes it one call, if nobody is in more
         // groups than most are.
@@ -93,6 +93,38 @@ impl Status {
     }
 }
 
+/// From where a thread can be looked at, by others too.
+#[derive(Debug)]
+pub(crate) struct Lookout {
+    thread: Pid,
+    path_to_status: CString,
+}
+
+impl Lookout {
+    /// That on the calling thread.
+    ///
+    /// # Errors
+    /// Those of `readlink(2)`.
+    pub(crate) fn here() -> io::Result<Self> {
+        let thread = rustix::fs::readlink(c"/proc/thread-self", Vec::new())?;
+        let path = [b"/proc/", thread.as_bytes(), b"/status"].concat();
+        Ok(Self { thread: gettid(), path_to_status: CString::new(path)? })
+    }
+
+    /// Where that thread is now.
+    ///
+    /// # Errors
+    /// Those of reading from `/proc`, of `stat(2)` and `getpriority(2)`.
+    pub(crate) fn station(&self) -> io::Result<Station> {
+        Ok(Station {
+            status: Status::read(&self.path_to_status)?,
+            root: identity_of(c"/")?,
+            niceness: getpriority_process(Some(self.thread))?,
+            limits: RESOURCES.map(getrlimit),
+        })
+    }
+}
+
 /// Who a thread is, and where: a server whose own is another cannot fork children for it.
 #[derive(Debug)]
 pub(crate) struct Station {
@@ -103,19 +135,6 @@ pub(crate) struct Station {
 }
 
 impl Station {
-    /// That of the calling thread.
-    ///
-    /// # Errors
-    /// Those of reading from `/proc`, of `stat(2)` and `getpriority(2)`.
-    pub(crate) fn now() -> io::Result<Self> {
-        Ok(Self {
-            status: Status::now()?,
-            root: identity_of(c"/")?,
-            niceness: getpriority_process(None)?,
-            limits: RESOURCES.map(getrlimit),
-        })
-    }
-
     /// Whether children of a server that was started there may be taken for children of a process that is here.
     ///
     /// What an unprivileged child could not do by itself, be less nice or have a higher hard limit, it must be born with.
