@@ -27,6 +27,10 @@ use crate::{panic, sys};
 /// How long a child whose function has returned waits for what it left running by `spawn_blocking`.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// How long a child whose end nobody waits for leaves the processor to others first: longer than a call to a spare takes, so
+/// that the next one does not wait until this process is taken apart.
+const COURTESY: Duration = Duration::from_millis(2);
+
 /// What a child exits with where its function did not; that of a Rust program that panics among them, and
 /// that of `sysexits.h` for a wrong use.
 mod code {
@@ -222,7 +226,7 @@ fn be_child(
     let Ok(bootstrap) = postcard::from_bytes::<Bootstrap>(start) else {
         return refuse_to("it cannot read what it is to run".into());
     };
-    let (limits, is_timed) = (bootstrap.limits, bootstrap.is_timed);
+    let Bootstrap { limits, is_timed, lingers, .. } = bootstrap;
     let entry = match settle(bootstrap, beside) {
         Ok(entry) => entry,
         Err(reason) => return refuse_to(reason),
@@ -237,7 +241,8 @@ fn be_child(
         Ok(Some(arguments)) => {
             let prepared = prepare_safely(entry, &arguments, limits, ahead);
             drop(arguments);
-            finish(prepared.map_or_else(|outcome| (outcome, None), |prepared| perform(prepared, is_timed)))
+            let done = prepared.map_or_else(|outcome| (outcome, None), |prepared| perform(prepared, is_timed));
+            finish(done, lingers)
         }
         Ok(None) => code::NO_RESULT,
         Err(error) => refuse_to(format!("it cannot read its arguments: {error}")),
@@ -358,11 +363,14 @@ fn runtime(threads: usize) -> std::io::Result<Runtime> {
 }
 
 /// Tells the parent, lets the runtime finish, and gives the exit code.
-fn finish((outcome, runtime): (Outcome, Option<Runtime>)) -> i32 {
+fn finish((outcome, runtime): (Outcome, Option<Runtime>), lingers: bool) -> i32 {
     let code = tell(outcome);
     if !link::is_ours() {
         // The function has forked, and this is the copy: what it owes to the original it must not do.
         sys::exit_now(code);
+    }
+    if lingers && code == code::RETURNED {
+        link::await_word(COURTESY);
     }
     if let Some(runtime) = runtime {
         runtime.shutdown_timeout(LINGER);

@@ -100,10 +100,7 @@ pub(crate) async fn live(order: Order) {
     let ending = match start(&plan, &name, begun, &cancelled).await {
         Err(cause) => Ending::without_process(cause),
         Ok(newborn) => {
-            // What it has written is told before its value, and the last lines belong to the error of one that cannot be read.
-            let is_traced = plan.surroundings.stdout.is_traced() || plan.surroundings.stderr.is_traced();
-            let is_early = early && !is_traced;
-            let value = if is_early { &mut ended } else { &mut None };
+            let value = if early { &mut ended } else { &mut None };
             see_through(newborn, &plan, &cancelled, born, value).await
         }
     };
@@ -267,6 +264,10 @@ impl<'a> Life<'a> {
                     biased;
                     frame = poll_fn(|context| pin!(&mut frames).poll_next(context)), if listening => {
                         listening = frame.is_some_and(|frame| self.hear(frame));
+                        if self.early.is_some() && self.phase == Phase::Leaving {
+                            // Whoever awaits the value must now wait for its end.
+                            link.say_no_more();
+                        }
                     }
                     ended = &mut end => break ended,
                     () = cancelled.cancelled(), if self.told.killed_for.is_none() => self.kill(Cause::Cancelled),

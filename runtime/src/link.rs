@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::DupFlags;
 use rustix::process::{PidfdFlags, getpgrp, getpid, pidfd_open};
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,8 @@ pub(crate) struct Bootstrap {
     pub(crate) limits: Limits,
     /// Whether it is to say when its function starts: a word that costs both a wake-up.
     pub(crate) is_timed: bool,
+    /// Whether its end has time when its value was told: nobody waits for that.
+    pub(crate) lingers: bool,
     pub(crate) settings: Settings,
     pub(crate) default_method: Option<StartMethod>,
     /// What a child that was forked by a server is to have from its parent.
@@ -60,6 +63,7 @@ impl Bootstrap {
             depth: 0,
             limits: Limits::DEFAULT,
             is_timed: false,
+            lingers: false,
             settings: Settings::default(),
             default_method: None,
             inherited: Some(Inherited::default()),
@@ -225,6 +229,14 @@ pub(crate) fn send_hello_of_forked() -> io::Result<()> {
             other => return other.map(drop),
         }
     }
+}
+
+/// Waits until the parent says something or is gone, but no longer than this.
+pub(crate) fn await_word(limit: Duration) {
+    let Some(listener) = listener() else { return };
+    let limit = Timespec::try_from(limit).ok();
+    // An error ends the waiting, too.
+    let _ = poll(&mut [PollFd::new(&listener, PollFlags::IN)], limit.as_ref());
 }
 
 /// Sends the reason why there is no result.

@@ -47,7 +47,9 @@ pub(crate) fn order<T>(plan: Plan, read: Read<T>, early: bool) -> Result<Ordered
     let guard = cancelled.clone().drop_guard();
     let value = Value { name: name.clone(), limits: plan.limits, ending: Some(told_ended), read };
     let kill_on_drop = plan.kill_on_drop;
-    let begun = begin(control, &plan, &name);
+    // What it has written is told before its value, and the last lines belong to the error of one that cannot be read.
+    let early = early && !plan.surroundings.are_traced();
+    let begun = begin(control, &plan, &name, early);
     control.run(live(Order { plan, name, cancelled, born, ended, early, begun }));
     Ok(Ordered { value, born: told_born, kill_on_drop, guard })
 }

@@ -127,7 +127,7 @@ enum Candidate {
 
 /// Does on the thread that orders a child what takes no waiting, if there is a server: tells a spare what to run, or asks for
 /// a child, which then is there the sooner. One that turns out to be of no use sees that its link is closed, and ends.
-pub(crate) fn begin(control: &Control, plan: &Plan, name: &str) -> Option<Begun> {
+pub(crate) fn begin(control: &Control, plan: &Plan, name: &str, early: bool) -> Option<Begun> {
     if plan.start_method.or_else(StartMethod::set) == Some(StartMethod::Spawn) {
         return None;
     }
@@ -136,7 +136,7 @@ pub(crate) fn begin(control: &Control, plan: &Plan, name: &str) -> Option<Begun>
         let candidate = Candidate::Requested(server.try_request(plan.entry.body.ahead()).ok()?);
         return Some(Begun::Asked(Asked { server, candidate }));
     };
-    Some(match tell_ahead(control, &server, spare.link.as_fd(), plan, name) {
+    Some(match tell_ahead(control, &server, spare.link.as_fd(), plan, name, early) {
         Some((greeting, streams)) => Begun::Told(server, Newborn::of(spare, greeting, streams, plan, name)),
         None => Begun::Asked(Asked { server, candidate: Candidate::Spare(spare) }),
     })
@@ -149,11 +149,12 @@ fn tell_ahead(
     link: BorrowedFd<'_>,
     plan: &Plan,
     name: &str,
+    lingers: bool,
 ) -> Option<(Greeting, Streams)> {
     check().ok()?;
     let here = control.station().ok().filter(|here| server.there.suits(here))?;
     let streams = Streams::open(&plan.surroundings).ok()?;
-    let mut introduction = Introduction::new(server, &here, &streams, plan, name).ok()?;
+    let mut introduction = Introduction::new(server, &here, &streams, plan, name, lingers).ok()?;
     introduction.send(link).ok()?;
     Some((introduction.greeting, streams))
 }
@@ -192,7 +193,7 @@ pub(crate) async fn start(
 
 /// Starts a child by exec.
 fn spawn(plan: &Plan, name: &str) -> Result<Newborn, Cause> {
-    launch(plan, name, greeting(plan, name, None)?)
+    launch(plan, name, greeting(plan, name, None, false)?)
 }
 
 /// Starts a child by exec that will be told this.
@@ -341,7 +342,7 @@ async fn greet(
     plan: &Plan,
     name: &str,
 ) -> Result<Greeting, Cause> {
-    let mut introduction = Introduction::new(server, here, streams, plan, name)?;
+    let mut introduction = Introduction::new(server, here, streams, plan, name, false)?;
     let deadline = Instant::now() + START_LIMIT;
     loop {
         match introduction.send(link) {
@@ -369,6 +370,7 @@ impl<'a> Introduction<'a> {
         streams: &'a Streams,
         plan: &Plan,
         name: &str,
+        lingers: bool,
     ) -> Result<Self, Cause> {
         let estate = Estate::of(here).map_err(|error| cannot_look(&error))?;
         let difference = server.difference(&estate, &plan.surroundings.environment);
@@ -379,7 +381,7 @@ impl<'a> Introduction<'a> {
         inherited.streams = streams.map(|stream| stream.is_some());
         let beside = streams.iter().flatten().count() + usize::from(directory.is_some());
         let beside = u16::try_from(beside).map_err(std::io::Error::other).map_err(cannot_tell)?;
-        Ok(Self { greeting: greeting(plan, name, Some((inherited, beside)))?, streams, directory })
+        Ok(Self { greeting: greeting(plan, name, Some((inherited, beside)), lingers)?, streams, directory })
     }
 
     /// Writes what the link takes at once. After an error nothing of it is written.
@@ -425,12 +427,17 @@ fn check() -> Result<(), Cause> {
 
 /// What a fork server is told to run once.
 pub(crate) fn preloading(plan: &Plan) -> Result<Greeting, Cause> {
-    greeting(plan, plan.display_name(), None)
+    greeting(plan, plan.display_name(), None, false)
 }
 
 /// Writes down what a child is to be told. What it is to inherit, and how many descriptors come beside that, is for one
 /// that is forked by a server.
-fn greeting(plan: &Plan, name: &str, inherited: Option<(Inherited, u16)>) -> Result<Greeting, Cause> {
+fn greeting(
+    plan: &Plan,
+    name: &str,
+    inherited: Option<(Inherited, u16)>,
+    lingers: bool,
+) -> Result<Greeting, Cause> {
     let arguments = plan.sendable_arguments()?;
     let image = Image::this()?;
     let (inherited, beside) = inherited.unzip();
@@ -445,6 +452,7 @@ fn greeting(plan: &Plan, name: &str, inherited: Option<(Inherited, u16)>) -> Res
         depth: depth() + 1,
         limits: plan.limits,
         is_timed: plan.timeout.is_some(),
+        lingers,
         settings: plan.surroundings.settings.clone(),
         default_method: StartMethod::set(),
         inherited,
@@ -514,7 +522,7 @@ pub(crate) mod tests {
 
     /// A start in which the child is told something else than the truth.
     pub(crate) fn start_with(plan: &Plan, tamper: impl FnOnce(&mut Bootstrap)) -> Newborn {
-        let Greeting { head, arguments } = greeting(plan, "tampered", None).unwrap();
+        let Greeting { head, arguments } = greeting(plan, "tampered", None, false).unwrap();
         let mut head = &head[..];
         let (_, body) = read_frame(&mut head, u64::MAX).unwrap().unwrap();
         let mut bootstrap = postcard::from_bytes(&body).unwrap();

@@ -34,6 +34,13 @@ impl Default for Surroundings {
     }
 }
 
+impl Surroundings {
+    /// Whether the parent writes down what the child writes.
+    pub(crate) const fn are_traced(&self) -> bool {
+        self.stdout.is_traced() || self.stderr.is_traced()
+    }
+}
+
 /// How a child's environment differs from its parent's.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Environment {

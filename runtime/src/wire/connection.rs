@@ -40,6 +40,12 @@ impl Connection {
         self.0.async_io(Interest::READABLE, |socket| read(socket.as_fd())).await
     }
 
+    /// Tells the other end that nothing more will be said.
+    pub(crate) fn say_no_more(&self) {
+        // An error means that the other end is gone.
+        let _ = rustix::net::shutdown(self.0.get_ref(), rustix::net::Shutdown::Write);
+    }
+
     /// Reads what is there, without waiting.
     ///
     /// # Errors
