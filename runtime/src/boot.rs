@@ -20,8 +20,8 @@ use crate::family::join_children;
 use crate::fork_server::{self, Ahead, Served, Service};
 use crate::image::{Identity, Image};
 use crate::link::{self, Bootstrap, NoParent, Report};
-use crate::wire::frame::{Kind, Told, read_frame_with};
-use crate::wire::{DecodeError, EncodeError, Limits, encode};
+use crate::wire::frame::{Kind, Told, header_with, read_frame_with};
+use crate::wire::{DecodeError, EncodeError, Limits, encode, handles};
 use crate::{panic, sys};
 
 /// How long a child whose function has returned waits for what it left running by `spawn_blocking`.
@@ -203,15 +203,23 @@ fn be_forked(ahead: Ahead) -> i32 {
 /// Does once, with nothing, what a child does with what it is told. The first time costs more than a message: the kernel
 /// maps, or copies, each page that is touched.
 fn rehearse(runtime: &Runtime) -> std::io::Result<()> {
-    let (mut ours, theirs) = UnixStream::pair()?;
-    let bootstrap = postcard::to_stdvec(&Bootstrap::empty()).map_err(std::io::Error::other)?;
-    link::write_frame(&mut ours, Kind::Start, &bootstrap)?;
+    let (mut ours, mut theirs) = UnixStream::pair()?;
+    let body = postcard::to_stdvec(&Bootstrap::empty()).map_err(std::io::Error::other)?;
+    let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    let mut start = header_with(Kind::Start, body.len() as u64, 3).to_vec();
+    start.extend_from_slice(&body);
+    handles::send(&ours, &start, &streams)?;
+    link::write_frame(&mut ours, Kind::Arguments, &[])?;
     let told = read_frame_with(&theirs, 0).map_err(std::io::Error::other)?;
     let told = told.ok_or(std::io::ErrorKind::UnexpectedEof)?;
     let bootstrap: Bootstrap = postcard::from_bytes(&told.body).map_err(std::io::Error::other)?;
     drop(find(&bootstrap));
     drop(thread_name(&bootstrap.name));
+    if let Some(inherited) = bootstrap.inherited {
+        inherited.apply(told.beside).map_err(std::io::Error::other)?;
+    }
     bootstrap.settings.apply().map_err(std::io::Error::other)?;
+    drop(link::read(&mut theirs, Kind::Arguments, 0));
     let done = catch_unwind(AssertUnwindSafe(|| runtime.block_on(Box::pin(async { encode(&(), 1) }))));
     done.map_or_else(|_panic| Ok(()), |encoded| encoded.map(drop).map_err(std::io::Error::other))
 }

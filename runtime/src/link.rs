@@ -50,7 +50,7 @@ pub(crate) struct Bootstrap {
 }
 
 impl Bootstrap {
-    /// One that says nothing.
+    /// One that says nothing, to a child that has its streams already.
     pub(crate) fn empty() -> Self {
         Self {
             image: Identity::BuildId(Vec::new()),
@@ -66,7 +66,7 @@ impl Bootstrap {
             lingers: false,
             settings: Settings::default(),
             default_method: None,
-            inherited: Some(Inherited::default()),
+            inherited: Some(Inherited::streams()),
         }
     }
 }

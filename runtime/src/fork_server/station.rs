@@ -230,6 +230,11 @@ pub(crate) struct Inherited {
 }
 
 impl Inherited {
+    /// The standard streams alone.
+    pub(crate) fn streams() -> Self {
+        Self { streams: [true; 3], ..Self::default() }
+    }
+
     /// The parent's working directory, if it is to come beside this.
     ///
     /// # Errors
