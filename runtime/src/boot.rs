@@ -21,8 +21,8 @@ use crate::fork_server::{self, Ahead, Served, Service};
 use crate::image::{Identity, Image};
 use crate::link::{self, Bootstrap, NoParent, Report};
 use crate::wire::frame::{Kind, Told, header_with, read_frame_with};
-use crate::wire::{DecodeError, EncodeError, Limits, encode, handles};
-use crate::{panic, sys};
+use crate::wire::{DecodeError, EncodeError, Limits, Packet, handles, pack};
+use crate::{panic, pipe, sys};
 
 /// How long a child whose function has returned waits for what it left running by `spawn_blocking`.
 const LINGER: Duration = Duration::from_secs(5);
@@ -203,13 +203,13 @@ fn be_forked(ahead: Ahead) -> i32 {
 /// Does once, with nothing, what a child does with what it is told. The first time costs more than a message: the kernel
 /// maps, or copies, each page that is touched.
 fn rehearse(runtime: &Runtime) -> std::io::Result<()> {
-    let (mut ours, mut theirs) = UnixStream::pair()?;
+    let (ours, theirs) = UnixStream::pair()?;
     let body = postcard::to_stdvec(&Bootstrap::empty()).map_err(std::io::Error::other)?;
     let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
     let mut start = header_with(Kind::Start, body.len() as u64, 3).to_vec();
     start.extend_from_slice(&body);
     handles::send(&ours, &start, &streams)?;
-    link::write_frame(&mut ours, Kind::Arguments, &[])?;
+    link::write_frame(&ours, Kind::Arguments, &[])?;
     let told = read_frame_with(&theirs, 0).map_err(std::io::Error::other)?;
     let told = told.ok_or(std::io::ErrorKind::UnexpectedEof)?;
     let bootstrap: Bootstrap = postcard::from_bytes(&told.body).map_err(std::io::Error::other)?;
@@ -219,14 +219,16 @@ fn rehearse(runtime: &Runtime) -> std::io::Result<()> {
         inherited.apply(told.beside).map_err(std::io::Error::other)?;
     }
     bootstrap.settings.apply().map_err(std::io::Error::other)?;
-    drop(link::read(&mut theirs, Kind::Arguments, 0));
-    let done = catch_unwind(AssertUnwindSafe(|| runtime.block_on(Box::pin(async { encode(&(), 1) }))));
+    drop(link::read_arguments(&theirs, &Limits::DEFAULT));
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(Box::pin(async { pack(&(), &Limits::DEFAULT).map(Packet::from) }))
+    }));
     done.map_or_else(|_panic| Ok(()), |encoded| encoded.map(drop).map_err(std::io::Error::other))
 }
 
 /// Runs the function and reports.
 fn be_child(
-    mut reader: UnixStream,
+    reader: UnixStream,
     start: &[u8],
     beside: Vec<OwnedFd>,
     ahead: Option<std::io::Result<Runtime>>,
@@ -243,13 +245,13 @@ fn be_child(
         drop(link::send_report(&panic::report_of(&*payload)));
         return code::PANICKED;
     }
-    let arguments = link::read(&mut reader, Kind::Arguments, limits.max_message);
+    let arguments = link::read_arguments(&reader, &limits);
     drop(reader);
     match arguments {
         Ok(Some(arguments)) => {
-            let prepared = prepare_safely(entry, &arguments, limits, ahead);
-            drop(arguments);
-            let done = prepared.map_or_else(|outcome| (outcome, None), |prepared| perform(prepared, is_timed));
+            let prepared = prepare_safely(entry, arguments, limits, ahead);
+            let done =
+                prepared.map_or_else(|outcome| (outcome, None), |prepared| perform(prepared, is_timed));
             finish(done, lingers)
         }
         Ok(None) => code::NO_RESULT,
@@ -299,7 +301,7 @@ fn thread_name(name: &str) -> std::ffi::CString {
 
 /// What became of the function.
 enum Outcome {
-    Returned(Result<Vec<u8>, EncodeError>),
+    Returned(Result<Packet, EncodeError>),
     Undecodable(DecodeError),
     NoRuntime(std::io::Error),
     Panicked(Box<dyn Any + Send>),
@@ -326,7 +328,7 @@ fn perform(prepared: Prepared, is_timed: bool) -> (Outcome, Option<Runtime>) {
 
 fn prepare_safely(
     entry: &Entry,
-    arguments: &[u8],
+    arguments: Packet,
     limits: Limits,
     ahead: Option<std::io::Result<Runtime>>,
 ) -> Result<Prepared, Outcome> {
@@ -336,7 +338,7 @@ fn prepare_safely(
 
 fn prepare(
     entry: &Entry,
-    arguments: &[u8],
+    arguments: Packet,
     limits: Limits,
     ahead: Option<std::io::Result<Runtime>>,
 ) -> Result<Prepared, Outcome> {
@@ -388,10 +390,16 @@ fn finish((outcome, runtime): (Outcome, Option<Runtime>), lingers: bool) -> i32 
 
 fn tell(outcome: Outcome) -> i32 {
     match outcome {
-        Outcome::Returned(Ok(result)) => match link::send(Kind::Returned, &result) {
-            Ok(()) => code::RETURNED,
-            Err(_the_parent_is_gone) => code::NO_RESULT,
-        },
+        Outcome::Returned(Ok(result)) => {
+            // A function that has returned is done: nothing that it has sent is lost now.
+            if link::is_ours() {
+                pipe::wait_until_written();
+            }
+            match link::send_result(&result) {
+                Ok(()) => code::RETURNED,
+                Err(_the_parent_is_gone) => code::NO_RESULT,
+            }
+        }
         Outcome::Returned(Err(error)) => report(&Report::Encode(error)),
         Outcome::Undecodable(error) => report(&Report::Decode(error)),
         Outcome::NoRuntime(error) => {

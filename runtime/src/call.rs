@@ -8,7 +8,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio_util::sync::DropGuard;
 
@@ -19,7 +18,7 @@ use crate::plan::{Plan, StartMethod};
 use crate::process::{Ordered, Read, Spawn, Value, order};
 use crate::stdio::Stdio;
 use crate::surroundings::{Resource, Surroundings};
-use crate::wire::{Encoder, Limits, Message, decode};
+use crate::wire::{Encoder, Limits, Message, Packet, unpack_whole};
 
 /// What to run in a process of its own, and how: what a `#[process]` function returns.
 ///
@@ -71,7 +70,7 @@ impl<T> Call<T> {
     {
         let plan = Plan {
             entry,
-            arguments: arguments.into_arguments().map(Bytes::from),
+            arguments: arguments.into_parcel().map(Packet::from),
             name: None,
             timeout: None,
             limits: Limits::DEFAULT,
@@ -80,7 +79,7 @@ impl<T> Call<T> {
             daemon: false,
             kill_on_drop: false,
         };
-        Self { plan, read: decode::<T>, awaited: Awaited::NotYet }
+        Self { plan, read: unpack_whole::<T>, awaited: Awaited::NotYet }
     }
 
     pub(crate) fn into_plan(self) -> Plan {
@@ -238,7 +237,7 @@ impl<T> Future for Call<T> {
         if let Awaited::NotYet = call.awaited {
             // A call that cannot be ordered is done with.
             call.awaited = Awaited::Done;
-            let Ordered { value, guard, .. } = order(call.plan.clone(), call.read, true)?;
+            let Ordered { value, guard, .. } = order(call.plan.take(), call.read, true)?;
             call.awaited = Awaited::Running { value, cancels_when_dropped: guard };
         }
         let Awaited::Running { value, .. } = &mut call.awaited else {
@@ -289,21 +288,22 @@ impl<T> fmt::Debug for Local<T> {
     }
 }
 
-async fn run_here<T>(plan: Plan, read: Read<T>) -> Result<T, ProcessError> {
+async fn run_here<T>(mut plan: Plan, read: Read<T>) -> Result<T, ProcessError> {
     let name = plan.display_name().to_owned();
-    let value = match encoded_here(plan.entry.body, &plan).await {
-        Ok(bytes) => read(&bytes, &plan.limits).map_err(Cause::Decode),
+    let value = match encoded_here(plan.entry.body, &mut plan).await {
+        Ok(result) => read(result, &plan.limits).map_err(Cause::Decode),
         Err(cause) => Err(cause),
     };
     value.map_err(|cause| ProcessError::new(name, None, cause))
 }
 
-async fn encoded_here(body: Body, plan: &Plan) -> Result<Vec<u8>, Cause> {
+async fn encoded_here(body: Body, plan: &mut Plan) -> Result<Packet, Cause> {
     let (arguments, limits) = (plan.sendable_arguments()?, plan.limits);
+    plan.forget_handles();
     match body {
-        Body::Async { prepare, .. } => Ok(prepare(&arguments, limits).map_err(Cause::Decode)?.await?),
+        Body::Async { prepare, .. } => Ok(prepare(arguments, limits).map_err(Cause::Decode)?.await?),
         Body::Plain { prepare } => {
-            let run = move || Ok(prepare(&arguments, limits).map_err(Cause::Decode)?()?);
+            let run = move || Ok(prepare(arguments, limits).map_err(Cause::Decode)?()?);
             match Handle::try_current() {
                 Err(_no_runtime) => run(),
                 Ok(runtime) => match runtime.spawn_blocking(run).await {

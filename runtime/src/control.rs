@@ -94,6 +94,11 @@ impl Control {
         drop(self.runtime.spawn(task));
     }
 
+    /// The control thread's runtime.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     /// The fork servers of this process.
     pub(crate) fn servers(&self) -> &Servers {
         &self.servers

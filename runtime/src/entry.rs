@@ -11,7 +11,7 @@ use std::pin::Pin;
 
 use crate::call::Call;
 use crate::fork_server::Ahead;
-use crate::wire::{DecodeError, Decoder, EncodeError, Encoder, Limits, Message, encode};
+use crate::wire::{DecodeError, Decoder, EncodeError, Encoder, Limits, Message, Packet, pack};
 
 /// Where a process function stands in the source; unique within a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,16 +64,16 @@ pub trait PlainFunction: Function {
 }
 
 /// The future of an async process function, its result already encoded.
-pub(crate) type Running = Pin<Box<dyn Future<Output = Result<Vec<u8>, EncodeError>>>>;
+pub(crate) type Running = Pin<Box<dyn Future<Output = Result<Packet, EncodeError>>>>;
 /// A plain process function, ready to run.
-pub(crate) type Ready = Box<dyn FnOnce() -> Result<Vec<u8>, EncodeError>>;
+pub(crate) type Ready = Box<dyn FnOnce() -> Result<Packet, EncodeError>>;
 
 /// Arguments in, a function that is ready to run out: decoding is a step of its own, so that a child can say
 /// that it has started between the two.
 #[derive(Clone, Copy)]
 pub(crate) enum Body {
-    Async { threads: usize, prepare: fn(&[u8], Limits) -> Result<Running, DecodeError> },
-    Plain { prepare: fn(&[u8], Limits) -> Result<Ready, DecodeError> },
+    Async { threads: usize, prepare: fn(Packet, Limits) -> Result<Running, DecodeError> },
+    Plain { prepare: fn(Packet, Limits) -> Result<Ready, DecodeError> },
 }
 
 impl Body {
@@ -128,24 +128,24 @@ where
     Call::new(entry, arguments)
 }
 
-fn prepare_async<F: AsyncFunction>(arguments: &[u8], limits: Limits) -> Result<Running, DecodeError>
+fn prepare_async<F: AsyncFunction>(arguments: Packet, limits: Limits) -> Result<Running, DecodeError>
 where
     F::Output: Message,
 {
     let arguments = arguments_of::<F>(arguments, limits)?;
-    Ok(Box::pin(async move { encode(&F::run(arguments).await, limits.max_message) }))
+    Ok(Box::pin(async move { pack(&F::run(arguments).await, &limits).map(Packet::from) }))
 }
 
-fn prepare_plain<F: PlainFunction>(arguments: &[u8], limits: Limits) -> Result<Ready, DecodeError>
+fn prepare_plain<F: PlainFunction>(arguments: Packet, limits: Limits) -> Result<Ready, DecodeError>
 where
     F::Output: Message,
 {
     let arguments = arguments_of::<F>(arguments, limits)?;
-    Ok(Box::new(move || encode(&F::run(arguments), limits.max_message)))
+    Ok(Box::new(move || pack(&F::run(arguments), &limits).map(Packet::from)))
 }
 
-fn arguments_of<F: Function>(bytes: &[u8], limits: Limits) -> Result<F::Arguments, DecodeError> {
-    let mut decoder = Decoder::new(bytes, limits);
+fn arguments_of<F: Function>(packet: Packet, limits: Limits) -> Result<F::Arguments, DecodeError> {
+    let mut decoder = Decoder::with_handles(&packet.bytes, packet.handles, limits);
     let arguments = F::decode(&mut decoder)?;
     decoder.finish()?;
     Ok(arguments)

@@ -36,7 +36,7 @@ use crate::start::{Begun, Greeting, Newborn, start};
 use crate::status::ExitStatus;
 use crate::stdio::Stdio;
 use crate::wire::frame::{Frame, FrameError, Frames, Kind, header};
-use crate::wire::{Connection, Limits, decode};
+use crate::wire::{Came, Connection, DecodeError, Limits, Packet, decode};
 
 /// How long a child may take from its start until it is taken over, constructors included.
 pub(crate) const START_LIMIT: Duration = Duration::from_secs(30);
@@ -61,7 +61,7 @@ pub(crate) struct Birth {
 pub(crate) struct Ending {
     /// Of the process, if there was one.
     pub(crate) pid: Option<u32>,
-    pub(crate) result: Result<Bytes, Cause>,
+    pub(crate) result: Result<Packet, Cause>,
     /// The last lines of its errors, if they were traced.
     pub(crate) stderr: Vec<String>,
 }
@@ -95,9 +95,12 @@ pub(crate) struct Order {
 
 /// Starts a child and sees it through.
 pub(crate) async fn live(order: Order) {
-    let Order { plan, name, cancelled, born, ended, early, begun } = order;
+    let Order { mut plan, name, cancelled, born, ended, early, begun } = order;
     let mut ended = Some(ended);
-    let ending = match start(&plan, &name, begun, &cancelled).await {
+    let started = start(&plan, &name, begun, &cancelled).await;
+    // What is still to be written holds them.
+    plan.forget_handles();
+    let ending = match started {
         Err(cause) => Ending::without_process(cause),
         Ok(newborn) => {
             let value = if early { &mut ended } else { &mut None };
@@ -173,6 +176,7 @@ struct Life<'a> {
     announcement: &'a Announcement,
     timeout: Option<Duration>,
     max_message: u64,
+    max_handles: u16,
     /// How long the child may take to read its arguments: [`START_LIMIT`], and a second for each mebibyte.
     prepare_limit: Duration,
     phase: Phase,
@@ -199,7 +203,7 @@ struct Told {
     /// Why it was killed.
     killed_for: Option<Cause>,
     /// What became of its function.
-    result: Option<Result<Bytes, Cause>>,
+    result: Option<Result<Packet, Cause>>,
     overflowed: bool,
     taken_over: bool,
     /// Whether its value was handed on before its end.
@@ -219,8 +223,9 @@ impl<'a> Life<'a> {
             announcement,
             timeout: plan.timeout,
             max_message: plan.limits.max_message,
+            max_handles: plan.limits.max_handles,
             prepare_limit: START_LIMIT
-                + Duration::from_secs(plan.arguments.as_ref().map_or(0, |it| it.len() as u64 >> 20)),
+                + Duration::from_secs(plan.arguments.as_ref().map_or(0, |it| it.bytes.len() as u64 >> 20)),
             phase: Phase::Greeting,
             deadline: Some(Instant::now() + START_LIMIT),
             ladder: None,
@@ -250,6 +255,7 @@ impl<'a> Life<'a> {
         greeting: Greeting,
         cancelled: &CancellationToken,
     ) -> (Told, Ended) {
+        link.allow_handles(self.max_handles);
         let (unread, ended) = {
             let mut frames = FramedRead::new(&link, Frames { max_message: self.max_message });
             let mut asked = self.child.asked_to_stop.subscribe();
@@ -263,7 +269,7 @@ impl<'a> Life<'a> {
                     // What the child says counts before what became of it.
                     biased;
                     frame = poll_fn(|context| pin!(&mut frames).poll_next(context)), if listening => {
-                        listening = frame.is_some_and(|frame| self.hear(frame));
+                        listening = frame.is_some_and(|frame| self.hear(&link, frame));
                         if self.early.is_some() && self.phase == Phase::Leaving {
                             // Whoever awaits the value must now wait for its end.
                             link.say_no_more();
@@ -292,9 +298,12 @@ impl<'a> Life<'a> {
     }
 
     /// Takes in what the child has said; whether there is more to hear.
-    fn hear(&mut self, frame: Result<Frame, FrameError>) -> bool {
-        let Frame { kind, body } = match frame {
+    fn hear(&mut self, link: &Connection, frame: Result<Frame, FrameError>) -> bool {
+        let Frame { kind, body, handles } = match frame {
             Ok(frame) => frame,
+            Err(FrameError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                return self.misbehaved(error.to_string());
+            }
             // The end of a link that its peer has broken; the exit status tells the rest.
             Err(FrameError::Io(error)) if is_broken(&error) => return false,
             Err(FrameError::Io(error)) => {
@@ -308,7 +317,11 @@ impl<'a> Life<'a> {
         match (self.phase, kind) {
             (Phase::Greeting, Kind::Hello) if body.is_empty() => self.greeted(),
             (Phase::Preparing, Kind::Started) if body.is_empty() => self.enter(Phase::Running, self.timeout),
-            (Phase::Running, Kind::Returned) => self.returned(body),
+            (Phase::Running, Kind::Returned) => match Self::result(link, body, handles) {
+                Ok(Ok(result)) => self.returned(result),
+                Ok(Err(cause)) => self.settle(Err(cause)),
+                Err(reason) => return self.misbehaved(reason),
+            },
             (Phase::Greeting | Phase::Preparing | Phase::Running, Kind::Failed) => {
                 match decode::<Report>(&body, &Limits::DEFAULT) {
                     Ok(report) => self.settle(Err(report.into())),
@@ -331,23 +344,32 @@ impl<'a> Life<'a> {
         }
     }
 
-    fn returned(&mut self, value: Bytes) {
+    fn returned(&mut self, value: Packet) {
+        let mut value = Some(value);
         if self.early.is_some()
             && let Some(leaving) = Leaving::begin()
             && let Some(early) = self.early.take()
         {
             self.told.leaving = Some(leaving);
+            let result = Ok(value.take().unwrap_or_default());
             // Whoever has given up waiting does not listen.
-            drop(early.send(Ending {
-                pid: Some(self.child.pid()),
-                result: Ok(value.clone()),
-                stderr: Vec::new(),
-            }));
+            drop(early.send(Ending { pid: Some(self.child.pid()), result, stderr: Vec::new() }));
         }
-        self.settle(Ok(value));
+        self.settle(Ok(value.unwrap_or_default()));
     }
 
-    fn settle(&mut self, result: Result<Bytes, Cause>) {
+    /// The result, with what came beside it.
+    fn result(link: &Connection, bytes: Bytes, announced: u16) -> Result<Result<Packet, Cause>, String> {
+        match link.take_handles(announced) {
+            Came::All(handles) => Ok(Ok(Packet { bytes, handles })),
+            Came::Cut => Ok(Err(Cause::Decode(DecodeError::without_descriptors()))),
+            Came::Others { came } => {
+                Err(format!("{came} handles beside a result that announces {announced}"))
+            }
+        }
+    }
+
+    fn settle(&mut self, result: Result<Packet, Cause>) {
         self.told.taken_over = true;
         self.told.result = Some(result);
         self.enter(Phase::Leaving, Some(LEAVE_LIMIT));
@@ -420,7 +442,7 @@ impl<'a> Life<'a> {
         loop {
             match frames.decode(&mut unread).transpose() {
                 Some(frame) => {
-                    if !self.hear(frame) {
+                    if !self.hear(link, frame) {
                         return;
                     }
                 }
@@ -457,7 +479,7 @@ async fn talk(
 ) -> io::Result<()> {
     let Greeting { head, arguments } = greeting;
     link.write_all(&head).await?;
-    link.write_all(&arguments).await?;
+    link.write_beside(&arguments.bytes, &arguments.handles).await?;
     drop((head, arguments));
     if asked_to_stop.wait_for(Option::is_some).await.is_ok() {
         // Where it cannot be told, it is made to stop when the grace is over.
@@ -477,7 +499,7 @@ async fn talk(
 /// | it said that its stack was at its end, and a bad access ended it | `StackOverflow` |
 /// | it left by itself before it was taken over | `Start` |
 /// | else | how it ended |
-fn decide(told: Told, ended: Ended) -> Result<Bytes, Cause> {
+fn decide(told: Told, ended: Ended) -> Result<Packet, Cause> {
     let Told { killed_for, result, overflowed, taken_over, .. } = told;
     if let Some(cause @ Cause::BadMessage { .. }) = killed_for {
         return Err(cause);
@@ -521,6 +543,10 @@ mod tests {
         Told { taken_over: true, ..Told::default() }
     }
 
+    fn seven() -> Packet {
+        Packet { bytes: Bytes::from_static(b"7"), ..Packet::default() }
+    }
+
     fn timed_out() -> Option<Cause> {
         Some(Cause::TimedOut { after: Duration::from_secs(1) })
     }
@@ -539,6 +565,7 @@ mod tests {
             announcement: &announcement,
             timeout: None,
             max_message: 1000,
+            max_handles: 0,
             prepare_limit: START_LIMIT,
             phase: Phase::Greeting,
             deadline: Instant::now().checked_add(start_limit),
@@ -546,7 +573,7 @@ mod tests {
             told: Told::default(),
             early: &mut None,
         };
-        let greeting = Greeting { head: Bytes::from_static(b"hello"), arguments: Bytes::new() };
+        let greeting = Greeting { head: Bytes::from_static(b"hello"), arguments: Packet::default() };
         let end = End::Ours(crate::sys::watch(pidfd).unwrap());
         life.run(link, end, greeting, &CancellationToken::new()).await
     }
@@ -558,7 +585,7 @@ mod tests {
 
     async fn told_by_a_tampered_start(
         tamper: impl FnOnce(&mut crate::link::Bootstrap),
-    ) -> Result<Bytes, Cause> {
+    ) -> Result<Packet, Cause> {
         let plan = double(4).into_plan();
         let newborn = crate::start::tests::start_with(&plan, tamper);
         let Newborn { child, announcement, link, end, greeting, said_hello, .. } = newborn;
@@ -568,7 +595,7 @@ mod tests {
         decide(told, ended)
     }
 
-    fn refused(result: Result<Bytes, Cause>) -> String {
+    fn refused(result: Result<Packet, Cause>) -> String {
         match result.unwrap_err() {
             Cause::Start { stage: Stage::Boot, reason, .. } => reason,
             other => panic!("{other:?}"),
@@ -577,7 +604,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_child_checks_what_it_is_told() {
-        assert_eq!(told_by_a_tampered_start(|_| {}).await.unwrap(), &[8][..]);
+        assert_eq!(told_by_a_tampered_start(|_| {}).await.unwrap().bytes, &[8][..]);
         let other_image = |bootstrap: &mut crate::link::Bootstrap| {
             bootstrap.image = crate::image::Identity::BuildId(vec![1])
         };
@@ -610,7 +637,7 @@ mod tests {
         assert!(life.deadline.is_some());
         // The other end is still open: its end is not waited for.
         life.hear_out(&link, bytes::BytesMut::new());
-        assert_eq!(life.told.result.unwrap().unwrap(), &b"7"[..]);
+        assert_eq!(life.told.result.unwrap().unwrap().bytes, &b"7"[..]);
     }
 
     #[tokio::test]
@@ -631,15 +658,15 @@ mod tests {
     #[test]
     fn a_result_counts_whatever_comes_after_it() {
         for ended in [KILLED, Ok(ExitStatus::exited(0)), Err(Cause::Reaped)] {
-            let told = Told { result: Some(Ok(Bytes::from_static(b"7"))), killed_for: timed_out(), ..told() };
-            assert_eq!(decide(told, ended).unwrap(), &b"7"[..]);
+            let told = Told { result: Some(Ok(seven())), killed_for: timed_out(), ..told() };
+            assert_eq!(decide(told, ended).unwrap().bytes, &b"7"[..]);
         }
     }
 
     #[test]
     fn a_liar_is_not_believed() {
         let killed_for = Some(Cause::BadMessage { reason: "x".into() });
-        let told = Told { result: Some(Ok(Bytes::new())), killed_for, ..told() };
+        let told = Told { result: Some(Ok(Packet::default())), killed_for, ..told() };
         assert!(matches!(decide(told, KILLED), Err(Cause::BadMessage { .. })));
     }
 

@@ -3,16 +3,16 @@
 //! The child writes little and rarely, and its function may keep every thread busy: it writes blocking, from
 //! whichever thread has something to say.
 
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::DupFlags;
+use rustix::io::{DupFlags, Errno};
 use rustix::process::{PidfdFlags, getpgrp, getpid, pidfd_open};
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +22,9 @@ use crate::image::Identity;
 use crate::plan::StartMethod;
 use crate::surroundings::Settings;
 use crate::sys;
-use crate::wire::frame::{FrameError, Kind, header, header_with, read_frame};
-use crate::wire::{DecodeError, EncodeError, Limits, handles};
+use crate::wire::frame::{FrameError, Kind, Told, header, header_with, read_frame_with};
+use crate::wire::handles::{self, MAX_HANDLES};
+use crate::wire::{DecodeError, EncodeError, Limits, Packet};
 
 /// What a parent tells its child first.
 #[derive(Debug, Serialize, Deserialize)]
@@ -146,17 +147,14 @@ fn is_from_parent(stream: &UnixStream) -> bool {
     parent != 0 && peer.pid() == parent && peer.uid() == rustix::process::getuid().as_raw()
 }
 
-/// Reads what the parent says first; `None` if the parent is gone.
-pub(crate) fn read(
-    stream: &mut UnixStream,
-    kind: Kind,
-    max_message: u64,
-) -> Result<Option<Vec<u8>>, FrameError> {
-    match read_frame(stream, max_message)? {
-        Some((found, body)) if found == kind => Ok(Some(body)),
-        Some((found, _)) => {
-            Err(FrameError::Io(io::Error::other(format!("{found:?} came where {kind:?} belongs"))))
+/// Reads the arguments, and what comes beside them; `None` if the parent is gone.
+pub(crate) fn read_arguments(stream: &UnixStream, limits: &Limits) -> Result<Option<Packet>, FrameError> {
+    match read_frame_with(stream, limits.max_message)? {
+        Some(Told { kind: Kind::Arguments, body, beside }) => {
+            let handles = beside.into_iter().map(Arc::new).collect();
+            Ok(Some(Packet { bytes: body.into(), handles }))
         }
+        Some(Told { kind, .. }) => Err(FrameError::Io(io::Error::other(format!("{kind:?} came instead")))),
         None => Ok(None),
     }
 }
@@ -198,6 +196,10 @@ pub(crate) fn listener() -> Option<UnixStream> {
 
 /// Sends a frame. An error means that the parent is gone, which ends this process by other ways.
 pub(crate) fn send(kind: Kind, body: &[u8]) -> io::Result<()> {
+    send_with(kind, body, &[])
+}
+
+fn send_with(kind: Kind, body: &[u8], handles: &[Arc<OwnedFd>]) -> io::Result<()> {
     let mut link = link();
     let Some(Link { stream, inode }) = &mut *link else { return Ok(()) };
     if !is_ours() || inode_of(stream)? != *inode {
@@ -206,7 +208,7 @@ pub(crate) fn send(kind: Kind, body: &[u8]) -> io::Result<()> {
     }
     // Acquire and release: a handler that finds the flag down may write a whole frame.
     WRITING.store(true, Ordering::SeqCst);
-    let sent = write_frame(stream, kind, body);
+    let sent = write_frame_with(stream, kind, body, handles);
     WRITING.store(false, Ordering::SeqCst);
     sent
 }
@@ -239,6 +241,11 @@ pub(crate) fn await_word(limit: Duration) {
     let _ = poll(&mut [PollFd::new(&listener, PollFlags::IN)], limit.as_ref());
 }
 
+/// Sends a result, and what goes beside it.
+pub(crate) fn send_result(result: &Packet) -> io::Result<()> {
+    send_with(Kind::Returned, &result.bytes, &result.handles)
+}
+
 /// Sends the reason why there is no result.
 pub(crate) fn send_report(report: &Report) -> io::Result<()> {
     let body = postcard::to_stdvec(report).map_err(io::Error::other)?;
@@ -254,23 +261,42 @@ fn is_passing(error: &io::Error) -> bool {
 }
 
 /// Writes a whole frame.
-pub(crate) fn write_frame(stream: &mut UnixStream, kind: Kind, body: &[u8]) -> io::Result<()> {
-    let header = header(kind, body.len() as u64);
+pub(crate) fn write_frame(stream: &UnixStream, kind: Kind, body: &[u8]) -> io::Result<()> {
+    write_frame_with(stream, kind, body, &[])
+}
+
+/// Writes a whole frame, and descriptors beside its first bytes, of which there are enough.
+fn write_frame_with(
+    stream: &UnixStream,
+    kind: Kind,
+    body: &[u8],
+    handles: &[Arc<OwnedFd>],
+) -> io::Result<()> {
+    let count = u16::try_from(handles.len()).map_err(io::Error::other)?;
+    let header = header_with(kind, body.len() as u64, count);
     let mut parts = [IoSlice::new(&header), IoSlice::new(body)];
     let mut rest = &mut parts[..];
     IoSlice::advance_slices(&mut rest, 0);
+    let mut turns = handles.chunks(MAX_HANDLES).peekable();
     let mut pauses = 0;
     while !rest.is_empty() {
-        match stream.write_vectored(rest) {
+        let beside: Vec<_> = turns.peek().into_iter().copied().flatten().map(AsFd::as_fd).collect();
+        // Each byte takes as many as there may be.
+        let first = [IoSlice::new(&rest[0][..1])];
+        let bytes = if turns.len() > 1 { &first[..] } else { &*rest };
+        match handles::send_parts(stream, bytes, &beside) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => IoSlice::advance_slices(&mut rest, written),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // The kernel has no memory for it just now; half a frame may be out already.
-            Err(error) if is_passing(&error) && pauses < PAUSES => {
+            Ok(written) => {
+                IoSlice::advance_slices(&mut rest, written);
+                turns.next();
+            }
+            Err(Errno::INTR) => {}
+            // The kernel is short of something just now; half a frame may be out already.
+            Err(error) if is_passing(&error.into()) && pauses < PAUSES => {
                 pauses += 1;
                 std::thread::sleep(PAUSE);
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(())

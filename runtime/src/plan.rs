@@ -3,13 +3,12 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::entry::Entry;
 use crate::error::Cause;
 use crate::surroundings::Surroundings;
-use crate::wire::{EncodeError, Limits};
+use crate::wire::{EncodeError, Limits, Packet};
 
 /// How a child comes into being.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -60,7 +59,7 @@ impl StartMethod {
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) entry: &'static Entry,
-    pub(crate) arguments: Result<Bytes, EncodeError>,
+    pub(crate) arguments: Result<Packet, EncodeError>,
     pub(crate) name: Option<String>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) limits: Limits,
@@ -72,10 +71,27 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// The encoded arguments, if they may be sent.
-    pub(crate) fn sendable_arguments(&self) -> Result<Bytes, Cause> {
+    pub(crate) fn sendable_arguments(&self) -> Result<Packet, Cause> {
         let arguments = self.arguments.clone()?;
-        let (size, limit) = (arguments.len() as u64, self.limits.max_message);
-        if size > limit { Err(Cause::TooLarge { size, limit }) } else { Ok(arguments) }
+        let (size, limit) = (arguments.bytes.len() as u64, self.limits.max_message);
+        if size > limit {
+            return Err(Cause::TooLarge { size, limit });
+        }
+        self.limits.check_handles(arguments.handles.len())?;
+        Ok(arguments)
+    }
+
+    /// What runs: the arguments' handles go with it, and are closed here as soon as the child has them.
+    pub(crate) fn take(&mut self) -> Self {
+        let taken = self.clone();
+        self.forget_handles();
+        taken
+    }
+
+    pub(crate) fn forget_handles(&mut self) {
+        if let Ok(arguments) = &mut self.arguments {
+            arguments.handles = Vec::new();
+        }
     }
 
     /// What to call it before it has a number.

@@ -22,10 +22,10 @@ use crate::signaler::Signaler;
 use crate::start::begin;
 use crate::status::ExitStatus;
 use crate::stdio::{ChildInput, ChildOutput};
-use crate::wire::{DecodeError, Limits};
+use crate::wire::{DecodeError, Limits, Packet};
 
 /// Reads a value back. A pointer, so that what holds one needs no bounds on `T`.
-pub(crate) type Read<T> = fn(&[u8], &Limits) -> Result<T, DecodeError>;
+pub(crate) type Read<T> = fn(Packet, &Limits) -> Result<T, DecodeError>;
 
 /// A process that was ordered: what comes of it, and the way to call it off.
 pub(crate) struct Ordered<T> {
@@ -74,7 +74,7 @@ impl<T> Value<T> {
         let ending = ready!(Pin::new(ending).poll(context));
         let Ending { pid, result, stderr } = ending.unwrap_or_else(|_gone| Ending::unknown());
         self.ending = None;
-        let value = result.and_then(|bytes| (self.read)(&bytes, &self.limits).map_err(Cause::Decode));
+        let value = result.and_then(|result| (self.read)(result, &self.limits).map_err(Cause::Decode));
         Poll::Ready(value.map_err(|cause| self.error(pid, cause).with_stderr(stderr)))
     }
 }

@@ -31,8 +31,8 @@ use crate::plan::{Plan, StartMethod};
 use crate::stdio::{Ends, Theirs};
 use crate::surroundings::Surroundings;
 use crate::sys;
-use crate::wire::frame::{HEADER, Kind, MAX_START, header, header_with};
-use crate::wire::{Connection, handles};
+use crate::wire::frame::{HEADER, Kind, MAX_START, header_with};
+use crate::wire::{Connection, EncodeError, Packet, handles};
 
 /// How many generations of children may stand above one another: what stops a function that calls itself.
 const MAX_DEPTH: u32 = 32;
@@ -104,7 +104,8 @@ impl Streams {
 #[derive(Debug, Default)]
 pub(crate) struct Greeting {
     pub(crate) head: Bytes,
-    pub(crate) arguments: Bytes,
+    /// What of the arguments does not stand in the head: those that are long, or have handles beside them.
+    pub(crate) arguments: Packet,
 }
 
 /// What was done of a start on the thread that orders it.
@@ -390,7 +391,9 @@ impl<'a> Introduction<'a> {
         match handles::send(link, &self.greeting.head, &beside.collect::<Vec<_>>()) {
             Ok(sent) => self.greeting.head.advance(sent),
             // It has ended, or was ended; what comes of that is told by its end.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => self.greeting = Greeting::default(),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                self.greeting = Greeting::default()
+            }
             Err(error) => return Err(error),
         }
         Ok(())
@@ -460,7 +463,7 @@ fn greeting(
     written(&bootstrap, beside.unwrap_or(0), arguments)
 }
 
-fn written(bootstrap: &Bootstrap, beside: u16, arguments: Bytes) -> Result<Greeting, Cause> {
+fn written(bootstrap: &Bootstrap, beside: u16, arguments: Packet) -> Result<Greeting, Cause> {
     let body =
         postcard::to_stdvec(bootstrap).map_err(|error| Cause::start(Stage::Setup, error.to_string()))?;
     if body.len() as u64 > MAX_START {
@@ -470,14 +473,26 @@ fn written(bootstrap: &Bootstrap, beside: u16, arguments: Bytes) -> Result<Greet
         );
         return Err(Cause::start(Stage::Setup, reason));
     }
-    let mut head = BytesMut::with_capacity(2 * HEADER + body.len() + arguments.len().min(SMALL));
+    let length = arguments.bytes.len();
+    let handles = u16::try_from(arguments.handles.len()).map_err(|_too_many| {
+        EncodeError::TooManyHandles { count: arguments.handles.len(), limit: u16::MAX }
+    })?;
+    let announced = header_with(Kind::Arguments, length as u64, handles);
+    let mut head = BytesMut::with_capacity(2 * HEADER + body.len() + length.min(SMALL));
     head.put_slice(&header_with(Kind::Start, body.len() as u64, beside));
     head.put_slice(&body);
-    head.put_slice(&header(Kind::Arguments, arguments.len() as u64));
-    let (small, large) =
-        if arguments.len() <= SMALL { (arguments, Bytes::new()) } else { (Bytes::new(), arguments) };
-    head.put_slice(&small);
-    Ok(Greeting { head: head.freeze(), arguments: large })
+    let rest = if handles > 0 {
+        // Descriptors come with the first bytes of a frame.
+        Packet { bytes: [&announced[..], &arguments.bytes].concat().into(), ..arguments }
+    } else if length > SMALL {
+        head.put_slice(&announced);
+        arguments
+    } else {
+        head.put_slice(&announced);
+        head.put_slice(&arguments.bytes);
+        Packet::default()
+    };
+    Ok(Greeting { head: head.freeze(), arguments: rest })
 }
 
 /// This program again, with the marker as its second argument.
@@ -527,8 +542,9 @@ pub(crate) mod tests {
         let (_, body) = read_frame(&mut head, u64::MAX).unwrap().unwrap();
         let mut bootstrap = postcard::from_bytes(&body).unwrap();
         tamper(&mut bootstrap);
-        assert!(arguments.is_empty(), "small ones stand in the head");
+        assert!(arguments.bytes.is_empty(), "small ones stand in the head");
         let (_, arguments) = read_frame(&mut head, u64::MAX).unwrap().unwrap();
-        launch(plan, "tampered", written(&bootstrap, 0, arguments.into()).unwrap()).unwrap()
+        let arguments = Packet { bytes: arguments.into(), ..Packet::default() };
+        launch(plan, "tampered", written(&bootstrap, 0, arguments).unwrap()).unwrap()
     }
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use tokio::sync::watch;
 
 use crate::link;
-use crate::wire::frame::Kind;
+use crate::wire::frame::{Kind, read_frame};
 
 /// Whether this process was asked to stop. Nobody listens until somebody wants to know: a thread that waits for the
 /// parent's word costs a short-lived child more than it is worth.
@@ -19,7 +19,7 @@ fn asked() -> &'static watch::Receiver<bool> {
         let (sender, receiver) = watch::channel(false);
         if let Some(mut link) = link::listener() {
             let listening = std::thread::Builder::new().name("procession-link".into()).spawn(move || {
-                while let Ok(Some(_)) = link::read(&mut link, Kind::Stop, 0) {
+                while let Ok(Some((Kind::Stop, _))) = read_frame(&mut link, 0) {
                     sender.send_replace(true);
                 }
                 // The parent is gone, and so will this process be.

@@ -28,7 +28,7 @@ use crate::wire::frame::{Kind, Told, read_frame_with};
 /// [`StartMethod::Spawn`](crate::StartMethod::Spawn) know nothing of it.
 ///
 /// The function must be a plain `fn`, and must not leave a thread running. What it opens stays open in every child. It
-/// starts from the parent's environment and directory; what it changes of them holds for itself alone. Of what the call says
+/// takes no handles, and starts from the parent's environment and directory; what it changes of them holds for itself alone. Of what the call says
 /// about its surroundings, its time limit holds.
 ///
 /// # Errors
@@ -72,7 +72,12 @@ pub async fn preload(call: Call<Result<(), Failure>>) -> Result<(), ProcessError
         if !matches!(plan.entry.body, Body::Plain { .. }) {
             return Err(Cause::start(Stage::Preload, "it is an `async fn`; a preload is a plain `fn`"));
         }
-        plan.sendable_arguments()?;
+        if !plan.sendable_arguments()?.handles.is_empty() {
+            return Err(Cause::start(
+                Stage::Preload,
+                "a preload runs again in each new server, and takes no handles",
+            ));
+        }
         let control = Control::get()?;
         let (told, loaded) = oneshot::channel();
         control.run(async move { drop(told.send(control.servers().preload(plan).await)) });
@@ -118,14 +123,14 @@ pub(super) fn run(link: &mut UnixStream) -> Result<(), String> {
     };
     let bootstrap: Bootstrap = postcard::from_bytes(&body).map_err(|error| error.to_string())?;
     let entry = find(&bootstrap)?;
-    let arguments = link::read(link, Kind::Arguments, bootstrap.limits.max_message).map_err(unread)?;
+    let arguments = link::read_arguments(link, &bootstrap.limits).map_err(unread)?;
     let arguments = arguments.ok_or("its parent is gone")?;
     let Body::Plain { prepare } = entry.body else { return Err("an `async fn` is no preload".into()) };
-    let run = || prepare(&arguments, bootstrap.limits).map_err(Report::Decode)?().map_err(Report::Encode);
+    let run = || prepare(arguments, bootstrap.limits).map_err(Report::Decode)?().map_err(Report::Encode);
     let outcome =
         catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| Err(panic::report_of(&*payload)));
     let told = match &outcome {
-        Ok(result) => link::send(Kind::Returned, result),
+        Ok(result) => link::send_result(result),
         Err(report) => link::send_report(report),
     };
     told.map_err(|error| error.to_string())

@@ -192,7 +192,7 @@ impl Server {
                 None => words.next().await,
             };
             match word {
-                Some(Ok(Frame { kind: Kind::Failed, body })) => Err(refused(&body, what)),
+                Some(Ok(Frame { kind: Kind::Failed, body, .. })) => Err(refused(&body, what)),
                 Some(Ok(Frame { kind: Kind::Overflowed, .. })) => Err(overflowed(what)),
                 Some(Ok(frame)) => Ok(frame),
                 Some(Err(error)) => Err(Cause::start(Stage::Server, error.to_string())),
@@ -203,7 +203,7 @@ impl Server {
         for plan in preloads {
             let greeting = preloading(plan)?;
             link.write_all(&greeting.head).await.map_err(&told)?;
-            link.write_all(&greeting.arguments).await.map_err(&told)?;
+            link.write_all(&greeting.arguments.bytes).await.map_err(&told)?;
             let result = expect(next(Some(plan)).await?, Kind::Returned);
             preload::outcome(plan, &result.map_err(|cause| preload::failed(plan, cause))?.body)?;
         }

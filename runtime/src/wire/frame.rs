@@ -72,11 +72,12 @@ impl Kind {
     }
 }
 
-/// A frame that has come.
+/// A frame that has come, and how many descriptors it says came beside it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) kind: Kind,
     pub(crate) body: Bytes,
+    pub(crate) handles: u16,
 }
 
 /// A frame that has come to a child, and the descriptors beside it.
@@ -113,7 +114,7 @@ pub(crate) enum FrameError {
 }
 
 /// Kind, length of the body, and number of descriptors beside it.
-fn parse_with(bytes: &[u8; HEADER], max_message: u64) -> Result<(Kind, u64, u16), FrameError> {
+fn parse(bytes: &[u8; HEADER], max_message: u64) -> Result<(Kind, u64, u16), FrameError> {
     let &[a, b, c, d, e, f, g, h, kind, version, i, j, zeros @ ..] = bytes;
     let kind = Kind::from_byte(kind).filter(|_| version == VERSION);
     let (Some(kind), [0, 0, 0, 0]) = (kind, zeros) else { return Err(FrameError::Header(*bytes)) };
@@ -128,8 +129,8 @@ fn parse_with(bytes: &[u8; HEADER], max_message: u64) -> Result<(Kind, u64, u16)
 }
 
 /// Kind and length of a frame that nothing comes beside.
-fn parse(bytes: &[u8; HEADER], max_message: u64) -> Result<(Kind, u64), FrameError> {
-    match parse_with(bytes, max_message)? {
+fn parse_alone(bytes: &[u8; HEADER], max_message: u64) -> Result<(Kind, u64), FrameError> {
+    match parse(bytes, max_message)? {
         (kind, length, 0) => Ok((kind, length)),
         _ => Err(FrameError::Header(*bytes)),
     }
@@ -147,7 +148,10 @@ impl Decoder for Frames {
 
     fn decode(&mut self, bytes: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
         let Some(header) = bytes.first_chunk() else { return Ok(None) };
-        let (kind, length) = parse(header, self.max_message)?;
+        let (kind, length, handles) = parse(header, self.max_message)?;
+        if handles > 0 && kind != Kind::Returned {
+            return Err(FrameError::Header(*header));
+        }
         let whole = usize::try_from(length).map_or(usize::MAX, |length| length.saturating_add(HEADER));
         if bytes.len() < whole {
             // The buffer grows with what has come, not with what a header promises.
@@ -155,7 +159,7 @@ impl Decoder for Frames {
             return Ok(None);
         }
         bytes.advance(HEADER);
-        Ok(Some(Frame { kind, body: bytes.split_to(whole - HEADER).freeze() }))
+        Ok(Some(Frame { kind, body: bytes.split_to(whole - HEADER).freeze(), handles }))
     }
 }
 
@@ -169,19 +173,23 @@ pub(crate) fn read_frame(
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         other => other?,
     }
-    let (kind, length) = parse(&header, max_message)?;
+    let (kind, length) = parse_alone(&header, max_message)?;
     Ok(read_body(stream, length)?.map(|body| (kind, body)))
 }
 
 /// Reads one frame and what comes beside it, blocking; `None` at the end of the stream.
 pub(crate) fn read_frame_with(mut stream: &UnixStream, max_message: u64) -> Result<Option<Told>, FrameError> {
-    let mut header = [0; HEADER];
-    let (count, beside) = retry_on_intr(|| handles::receive(stream, &mut header))?;
-    if count == 0 {
-        return Ok(None);
+    let (mut header, mut read, mut beside) = ([0; HEADER], 0, Vec::new());
+    // Many descriptors come a part with each byte.
+    while read < HEADER {
+        let (count, handles) = retry_on_intr(|| handles::receive(stream, &mut header[read..]))?;
+        if count == 0 {
+            return Ok(None);
+        }
+        read += count;
+        beside.extend(handles);
     }
-    stream.read_exact(&mut header[count..])?;
-    let (kind, length, handles) = parse_with(&header, max_message)?;
+    let (kind, length, handles) = parse(&header, max_message)?;
     if beside.len() != usize::from(handles) {
         return Err(FrameError::Handles { came: beside.len(), announced: handles });
     }
@@ -249,8 +257,7 @@ mod tests {
             Frames { max_message: MAX }.decode(&mut BytesMut::from(&bytes[..]))
         };
         assert!(bad(8, Kind::Started as u8).is_ok());
-        for (index, byte) in [(8, 0), (8, 255), (9, 0), (9, VERSION + 1), (10, 1), (11, 1), (12, 1), (15, 1)]
-        {
+        for (index, byte) in [(8, 0), (8, 255), (9, 0), (9, VERSION + 1), (12, 1), (15, 1)] {
             assert!(matches!(bad(index, byte), Err(FrameError::Header(_))), "byte {index} = {byte}");
         }
     }

@@ -3,14 +3,18 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-/// The most descriptors that go with one message of ours.
-pub(crate) const MAX_HANDLES: usize = 4;
+/// The most descriptors that the kernel takes with one message: `SCM_MAX_FD`.
+pub(crate) const MAX_HANDLES: usize = 253;
+
+/// How long to wait for what the kernel is short of: descriptors in flight, or memory.
+pub(crate) const CROWDED: Duration = Duration::from_millis(10);
 
 /// Sends bytes, and descriptors beside the first of them; gives how many bytes were sent.
 ///
@@ -24,6 +28,47 @@ pub(crate) fn send(socket: impl AsFd, bytes: &[u8], handles: &[BorrowedFd<'_>]) 
         return Err(io::ErrorKind::InvalidInput.into());
     }
     Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut beside, SendFlags::NOSIGNAL)?)
+}
+
+/// Sends bytes, and descriptors beside the first of them, if that takes no waiting; gives how many bytes were sent.
+///
+/// # Errors
+/// Those of `sendmsg(2)`.
+pub(crate) fn send_now(
+    socket: impl AsFd,
+    bytes: &[IoSlice<'_>],
+    handles: &[BorrowedFd<'_>],
+) -> rustix::io::Result<usize> {
+    send_by(socket, bytes, handles, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+}
+
+/// The same, waiting where the socket does.
+///
+/// # Errors
+/// Those of `sendmsg(2)`.
+pub(crate) fn send_parts(
+    socket: impl AsFd,
+    bytes: &[IoSlice<'_>],
+    handles: &[BorrowedFd<'_>],
+) -> rustix::io::Result<usize> {
+    send_by(socket, bytes, handles, SendFlags::NOSIGNAL)
+}
+
+fn send_by(
+    socket: impl AsFd,
+    bytes: &[IoSlice<'_>],
+    handles: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> rustix::io::Result<usize> {
+    if handles.is_empty() {
+        return sendmsg(socket, bytes, &mut SendAncillaryBuffer::default(), flags);
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_HANDLES))];
+    let mut beside = SendAncillaryBuffer::new(&mut space);
+    if !beside.push(SendAncillaryMessage::ScmRights(handles)) {
+        return Err(rustix::io::Errno::INVAL);
+    }
+    sendmsg(socket, bytes, &mut beside, flags)
 }
 
 /// Receives bytes, and the descriptors beside them; gives how many bytes came.
@@ -45,9 +90,26 @@ pub(crate) fn receive_all_or_none(
     socket: impl AsFd,
     bytes: &mut [u8],
 ) -> io::Result<(usize, Option<Vec<OwnedFd>>)> {
+    receive_by(socket, bytes, RecvFlags::empty())
+}
+
+/// The same, if that takes no waiting.
+///
+/// # Errors
+/// Those of `recvmsg(2)`.
+pub(crate) fn receive_now(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Option<Vec<OwnedFd>>)> {
+    receive_by(socket, bytes, RecvFlags::DONTWAIT)
+}
+
+fn receive_by(
+    socket: impl AsFd,
+    bytes: &mut [u8],
+    flags: RecvFlags,
+) -> io::Result<(usize, Option<Vec<OwnedFd>>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_HANDLES))];
     let mut beside = RecvAncillaryBuffer::new(&mut space);
-    let received = recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut beside, RecvFlags::CMSG_CLOEXEC)?;
+    let flags = RecvFlags::CMSG_CLOEXEC | flags;
+    let received = recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut beside, flags)?;
     let mut handles = Vec::new();
     for message in beside.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::EncodeError;
+
 /// How much larger a value may be in memory than encoded. A `None` or an empty string has one byte on the wire and up
 /// to 24 in memory, so that a smaller factor refuses honest values.
 const GROWTH: u64 = 32;
@@ -15,11 +17,12 @@ pub struct Limits {
     pub(crate) max_message: u64,
     pub(crate) max_depth: u32,
     pub(crate) max_heap: Option<u64>,
+    pub(crate) max_handles: u16,
 }
 
 impl Limits {
-    /// 16 MiB a message, 128 levels of nesting, and 32 times the message in memory (at least 1 MiB).
-    pub const DEFAULT: Self = Self { max_message: 16 << 20, max_depth: 128, max_heap: None };
+    /// 16 MiB a message, 128 levels of nesting, 32 times the message in memory (at least 1 MiB), and 64 handles.
+    pub const DEFAULT: Self = Self { max_message: 16 << 20, max_depth: 128, max_heap: None, max_handles: 64 };
 
     /// Sets the most bytes that one encoded message (all arguments, or the result) may have.
     #[must_use]
@@ -44,9 +47,23 @@ impl Limits {
         self
     }
 
+    /// Sets how many handles may stand beside one message.
+    #[must_use]
+    pub const fn max_handles(mut self, handles: u16) -> Self {
+        self.max_handles = handles;
+        self
+    }
+
+    /// # Errors
+    /// If a message may not have so many handles.
+    pub(crate) fn check_handles(&self, count: usize) -> Result<(), EncodeError> {
+        let limit = self.max_handles;
+        if count > usize::from(limit) { Err(EncodeError::TooManyHandles { count, limit }) } else { Ok(()) }
+    }
+
     /// The decoded size allowed to a message of `frame` bytes.
-    pub(crate) fn heap_for(&self, frame: usize) -> u64 {
-        self.max_heap.unwrap_or_else(|| (frame as u64).saturating_mul(GROWTH).max(1 << 20))
+    pub(crate) fn heap_for(&self, frame: u64) -> u64 {
+        self.max_heap.unwrap_or_else(|| frame.saturating_mul(GROWTH).max(1 << 20))
     }
 }
 

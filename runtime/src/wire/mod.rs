@@ -1,5 +1,7 @@
 //! What crosses from process to process: messages, their encoding, and the limits of both.
 
+mod aside;
+pub(crate) mod beside;
 mod connection;
 mod decode;
 mod encode;
@@ -7,12 +9,19 @@ pub(crate) mod frame;
 pub(crate) mod handles;
 mod limits;
 mod message;
+mod packet;
 mod reason;
+mod slab;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use connection::Connection;
+pub(crate) use aside::{ASIDE, Aside, Parcel, Part};
+pub(crate) use connection::{Came, Connection};
 pub use decode::{DecodeError, Decoder, decode};
+pub(crate) use decode::{unpack, unpack_whole};
 pub use encode::{EncodeError, Encoder, encode};
+pub(crate) use encode::{pack, pack_into};
 pub use limits::Limits;
 pub use message::Message;
+pub(crate) use packet::Packet;
+pub(crate) use slab::{SLABS, Slabs, give_back, read_slab};

@@ -5,7 +5,8 @@ use serde::de::{
 };
 
 use super::fault::{Fault, Malformed, Reason};
-use super::reader::Reader;
+use super::reader::{Bytes, Reader, Text};
+use crate::wire::beside::HANDLE;
 
 /// Values that one expression reads.
 macro_rules! values {
@@ -52,10 +53,6 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         deserialize_f32: |reader, visitor| visitor.visit_f32(f32::from_le_bytes(reader.array()?));
         deserialize_f64: |reader, visitor| visitor.visit_f64(f64::from_le_bytes(reader.array()?));
         deserialize_char: |reader, visitor| visitor.visit_char(reader.char()?);
-        deserialize_str: |reader, visitor| visitor.visit_borrowed_str(reader.str()?);
-        deserialize_string: |reader, visitor| visitor.visit_borrowed_str(reader.str()?);
-        deserialize_bytes: |reader, visitor| visitor.visit_borrowed_bytes(reader.bytes()?);
-        deserialize_byte_buf: |reader, visitor| visitor.visit_borrowed_bytes(reader.bytes()?);
         deserialize_unit: |_reader, visitor| visitor.visit_unit();
         deserialize_option: |reader, visitor| match reader.byte()? {
             0 => visitor.visit_none(),
@@ -77,6 +74,32 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 
     #[inline]
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_string(visitor)
+    }
+
+    #[inline]
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match self.text()? {
+            Text::Within(text) => visitor.visit_borrowed_str(text),
+            Text::Aside(text) => visitor.visit_string(text),
+        }
+    }
+
+    #[inline]
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_byte_buf(visitor)
+    }
+
+    #[inline]
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match self.bytes()? {
+            Bytes::Within(bytes) => visitor.visit_borrowed_bytes(bytes),
+            Bytes::Aside(bytes) => visitor.visit_byte_buf(bytes),
+        }
+    }
+
+    #[inline]
     fn deserialize_unit_struct<V: Visitor<'de>>(
         self,
         _name: &'static str,
@@ -88,9 +111,12 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     #[inline]
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Fault> {
+        if name == HANDLE {
+            return self.handle(|reader| visitor.visit_newtype_struct(reader));
+        }
         self.nested(|reader| visitor.visit_newtype_struct(reader))
     }
 

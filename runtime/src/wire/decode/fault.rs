@@ -50,6 +50,10 @@ pub(super) enum Malformed {
     Char,
     #[error("bytes left over: {0}")]
     Trailing(usize),
+    #[error("handles left over: {0}")]
+    Handles(usize),
+    #[error("a long string is not the one that stands aside, or none does")]
+    Aside,
 }
 
 impl From<Reason> for Fault {

@@ -14,13 +14,16 @@
 //! what a `Box` holds, nor the overhead of a map or of a `Vec` that grows.
 
 use std::any::type_name;
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use self::fault::Fault;
 use self::reader::Reader;
-use super::{Limits, Message};
+use super::{Limits, Message, Packet};
 
 mod deserializer;
 mod fault;
@@ -41,6 +44,12 @@ impl<'de> Decoder<'de> {
     #[must_use]
     pub fn new(bytes: &'de [u8], limits: Limits) -> Self {
         Self { reader: Reader::new(bytes, &limits), last: (None, type_name::<()>()) }
+    }
+
+    /// As [`new`](Self::new), with the handles that came beside the message.
+    pub(crate) fn with_handles(bytes: &'de [u8], handles: Vec<Arc<OwnedFd>>, limits: Limits) -> Self {
+        let reader = Reader::with(bytes, Some(handles.into()), None, &limits);
+        Self { reader, last: (None, type_name::<()>()) }
     }
 
     /// Reads the next argument; its `name` is for the error message alone.
@@ -66,10 +75,34 @@ impl<'de> Decoder<'de> {
 /// # Errors
 /// If the bytes are not a `T` to their end, or exceed the limits.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], limits: &Limits) -> Result<T, DecodeError> {
-    let mut reader = Reader::new(bytes, limits);
+    read(Reader::new(bytes, limits))
+}
+
+fn read<T: DeserializeOwned>(mut reader: Reader<'_>) -> Result<T, DecodeError> {
     T::deserialize(&mut reader)
         .and_then(|value| reader.end().map(|()| value))
         .map_err(|fault| DecodeError::new((None, type_name::<T>()), &fault))
+}
+
+/// Decodes a message that is one value, with the handles beside it and the long strings aside.
+///
+/// # Errors
+/// As [`decode`], and if other handles or strings came than the value has.
+pub(crate) fn unpack<T: DeserializeOwned>(
+    bytes: &[u8],
+    handles: Vec<Arc<OwnedFd>>,
+    aside: Option<VecDeque<Vec<u8>>>,
+    limits: &Limits,
+) -> Result<T, DecodeError> {
+    read(Reader::with(bytes, Some(handles.into()), aside, limits))
+}
+
+/// Decodes a message that is one value, and came whole.
+///
+/// # Errors
+/// As [`unpack`].
+pub(crate) fn unpack_whole<T: DeserializeOwned>(packet: Packet, limits: &Limits) -> Result<T, DecodeError> {
+    unpack(&packet.bytes, packet.handles, None, limits)
 }
 
 /// Why a message cannot be read.
@@ -98,6 +131,12 @@ impl DecodeError {
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason
+    }
+
+    /// The kernel has dropped the handles of a message.
+    pub(crate) fn without_descriptors() -> Self {
+        let reason = "it had handles, and the process that was to have them can have no more descriptors";
+        Self { what: None, type_name: "unknown".into(), reason: reason.into() }
     }
 
     #[cold]

@@ -1,7 +1,11 @@
 //! The bytes of a message as they are read, and what reading them may still cost.
 
+use std::collections::VecDeque;
+
 use super::fault::{Fault, Malformed, Reason};
 use crate::wire::Limits;
+use crate::wire::aside::{ASIDE, MOST};
+use crate::wire::beside::{self, Incoming};
 
 /// The unread rest of a message.
 #[derive(Debug)]
@@ -13,17 +17,73 @@ pub(super) struct Reader<'de> {
     heap: u64,
     max_depth: u32,
     max_heap: u64,
+    /// The handles that came beside it, if any may.
+    handles: Option<Incoming>,
+    /// The long strings that stand aside, if they do.
+    aside: Option<VecDeque<Vec<u8>>>,
+    /// How many of them were read.
+    taken_aside: usize,
+}
+
+/// A string of bytes: a part of the message, or one that stood aside.
+pub(super) enum Bytes<'de> {
+    Within(&'de [u8]),
+    Aside(Vec<u8>),
+}
+
+/// The same, of text.
+pub(super) enum Text<'de> {
+    Within(&'de str),
+    Aside(String),
 }
 
 impl<'de> Reader<'de> {
+    /// Of a message that nothing goes with.
     pub(super) fn new(bytes: &'de [u8], limits: &Limits) -> Self {
-        let (max_depth, max_heap) = (limits.max_depth, limits.heap_for(bytes.len()));
-        Self { rest: bytes, depth: max_depth, heap: max_heap, max_depth, max_heap }
+        Self::with(bytes, None, None, limits)
+    }
+
+    pub(super) fn with(
+        bytes: &'de [u8],
+        handles: Option<Incoming>,
+        aside: Option<VecDeque<Vec<u8>>>,
+        limits: &Limits,
+    ) -> Self {
+        let length_aside: usize = aside.iter().flatten().map(Vec::len).sum();
+        let (max_depth, max_heap) = (limits.max_depth, limits.heap_for((bytes.len() + length_aside) as u64));
+        Self {
+            rest: bytes,
+            depth: max_depth,
+            heap: max_heap,
+            max_depth,
+            max_heap,
+            handles,
+            aside,
+            taken_aside: 0,
+        }
     }
 
     /// Checks that nothing is left.
     pub(super) fn end(&self) -> Result<(), Fault> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Malformed::Trailing(self.rest.len()).into()) }
+        let handles = self.handles.as_ref().map_or(0, VecDeque::len);
+        if !self.rest.is_empty() {
+            Err(Malformed::Trailing(self.rest.len()).into())
+        } else if handles > 0 {
+            Err(Malformed::Handles(handles).into())
+        } else if self.aside.as_ref().is_some_and(|aside| !aside.is_empty()) {
+            Err(Malformed::Aside.into())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Reads what a handle has said, with the table open for it.
+    #[cold]
+    pub(super) fn handle<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let mut handles = self.handles.take();
+        let value = beside::while_reading(&mut handles, || read(&mut *self));
+        self.handles = handles;
+        value
     }
 
     /// The bytes that are left.
@@ -55,17 +115,32 @@ impl<'de> Reader<'de> {
 
     /// Bytes behind their length, charged.
     #[inline]
-    pub(super) fn bytes(&mut self) -> Result<&'de [u8], Fault> {
+    pub(super) fn bytes(&mut self) -> Result<Bytes<'de>, Fault> {
         let length = self.length()?;
+        if length >= ASIDE && self.aside.is_some() && self.taken_aside < MOST {
+            return self.bytes_aside(length);
+        }
         let bytes = self.take(length)?;
         self.charge(length, 1)?;
-        Ok(bytes)
+        Ok(Bytes::Within(bytes))
+    }
+
+    #[cold]
+    fn bytes_aside(&mut self, length: usize) -> Result<Bytes<'de>, Fault> {
+        self.charge(length, 1)?;
+        self.taken_aside += 1;
+        let bytes = self.aside.as_mut().and_then(VecDeque::pop_front);
+        bytes.filter(|bytes| bytes.len() == length).map(Bytes::Aside).ok_or_else(|| Malformed::Aside.into())
     }
 
     /// A string behind its length, charged.
     #[inline]
-    pub(super) fn str(&mut self) -> Result<&'de str, Fault> {
-        std::str::from_utf8(self.bytes()?).map_err(|_utf8_error| Malformed::Utf8.into())
+    pub(super) fn text(&mut self) -> Result<Text<'de>, Fault> {
+        let text = match self.bytes()? {
+            Bytes::Within(bytes) => std::str::from_utf8(bytes).ok().map(Text::Within),
+            Bytes::Aside(bytes) => String::from_utf8(bytes).ok().map(Text::Aside),
+        };
+        text.ok_or_else(|| Malformed::Utf8.into())
     }
 
     /// A character, written as a string; like postcard, the first one of several.

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use self::output::Output;
 use self::serializer::{Fault, Writer};
-use super::Message;
+use super::aside::Aside;
+use super::beside::Outgoing;
+use super::{Limits, Message, Parcel};
 
 mod output;
 mod serializer;
@@ -27,7 +29,7 @@ impl Encoder {
     /// Starts an empty list of arguments.
     #[must_use]
     pub fn arguments() -> Self {
-        Self { writer: Writer::new(Output::new(u64::MAX)), error: None }
+        Self { writer: Writer::new(Output::new(u64::MAX), Some(Outgoing::new())), error: None }
     }
 
     /// Adds an argument; its `name` is for the error message alone.
@@ -42,7 +44,7 @@ impl Encoder {
     ///
     /// # Errors
     /// [`EncodeError::Unsupported`] for the first argument that cannot travel.
-    pub fn into_arguments(self) -> Result<Vec<u8>, EncodeError> {
+    pub(crate) fn into_parcel(self) -> Result<Parcel, EncodeError> {
         match self.error {
             Some(error) => Err(error),
             None => finish(self.writer, u64::MAX),
@@ -50,22 +52,53 @@ impl Encoder {
     }
 }
 
-/// Encodes one value as a message of at most `limit` bytes.
+/// Encodes one value as a message of at most `limit` bytes, without handles.
 ///
 /// A value that is too large is written to its end, without being stored, so that the error has its true size.
 ///
 /// # Errors
 /// If the value cannot travel, or takes more than `limit` bytes.
 pub fn encode<T: Serialize + ?Sized>(value: &T, limit: u64) -> Result<Vec<u8>, EncodeError> {
-    let mut writer = Writer::new(Output::new(limit));
+    let writer = Writer::new(Output::new(limit), None);
+    Ok(write(value, writer, limit)?.bytes)
+}
+
+/// Encodes one value as a message, with its handles.
+///
+/// # Errors
+/// If the value cannot travel, or exceeds the limits.
+pub(crate) fn pack<T: Serialize + ?Sized>(value: &T, limits: &Limits) -> Result<Parcel, EncodeError> {
+    pack_into(Vec::new(), None, value, limits)
+}
+
+/// As [`pack`], into the room that a vector has, and with a place aside for long strings.
+///
+/// # Errors
+/// If the value cannot travel, or exceeds the limits.
+pub(crate) fn pack_into<T: Serialize + ?Sized>(
+    room: Vec<u8>,
+    aside: Option<Aside>,
+    value: &T,
+    limits: &Limits,
+) -> Result<Parcel, EncodeError> {
+    let output = Output::appending_to(room, limits.max_message, aside);
+    let writer = Writer::new(output, Some(Outgoing::new()));
+    let parcel = write(value, writer, limits.max_message)?;
+    limits.check_handles(parcel.handles.len())?;
+    Ok(parcel)
+}
+
+fn write<T: Serialize + ?Sized>(value: &T, mut writer: Writer, limit: u64) -> Result<Parcel, EncodeError> {
     match value.serialize(&mut writer) {
         Ok(()) => finish(writer, limit),
         Err(fault) => Err(EncodeError::unsupported::<T>(None, &fault)),
     }
 }
 
-fn finish(writer: Writer, limit: u64) -> Result<Vec<u8>, EncodeError> {
-    writer.into_output().into_bytes().map_err(|size| EncodeError::TooLarge { size, limit })
+fn finish(writer: Writer, limit: u64) -> Result<Parcel, EncodeError> {
+    let (output, handles) = writer.into_parts();
+    let (bytes, aside) = output.into_parts().map_err(|size| EncodeError::TooLarge { size, limit })?;
+    Ok(Parcel { bytes, aside, handles })
 }
 
 /// Why a value cannot be sent.
@@ -91,6 +124,14 @@ pub enum EncodeError {
         size: u64,
         /// The bytes that it may have.
         limit: u64,
+    },
+    /// The message has more handles than the limit.
+    #[error("a message with {count} handles exceeds the limit of {limit}; raise `Limits::max_handles`")]
+    TooManyHandles {
+        /// The handles that the message has.
+        count: usize,
+        /// The handles that it may have.
+        limit: u16,
     },
 }
 

@@ -6,6 +6,8 @@ use std::fmt::{self, Display, Write as _};
 use serde::ser::{self, Serialize, Serializer};
 
 use super::output::Output;
+use crate::wire::aside::ASIDE;
+use crate::wire::beside::{self, HANDLE, Outgoing};
 use crate::wire::reason::brief;
 
 /// Why a value was refused. Boxed, because every step of writing returns it.
@@ -76,15 +78,37 @@ impl ser::Error for Fault {
 /// Writes a value in postcard's format.
 pub(super) struct Writer {
     postcard: postcard::Serializer<Output>,
+    /// The handles beside it, if it may have any.
+    handles: Option<Outgoing>,
 }
 
 impl Writer {
-    pub(super) fn new(output: Output) -> Self {
-        Self { postcard: postcard::Serializer { output } }
+    pub(super) fn new(output: Output, handles: Option<Outgoing>) -> Self {
+        Self { postcard: postcard::Serializer { output }, handles }
     }
 
-    pub(super) fn into_output(self) -> Output {
-        self.postcard.output
+    pub(super) fn into_parts(self) -> (Output, Outgoing) {
+        (self.postcard.output, self.handles.unwrap_or_default())
+    }
+
+    /// Writes what a handle has to say, with the table open for it.
+    #[cold]
+    fn handle<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
+        let mut handles = self.handles.take();
+        let written = beside::while_writing(&mut handles, || value.serialize(&mut *self));
+        self.handles = handles;
+        written
+    }
+
+    /// Writes bytes behind their length, or aside if they are long and may stand there.
+    #[inline]
+    fn bytes(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        if bytes.len() >= ASIDE && self.postcard.output.takes_aside() {
+            self.length(bytes.len())?;
+            self.postcard.output.put_aside(bytes);
+            return Ok(());
+        }
+        Ok(self.postcard.serialize_bytes(bytes)?)
     }
 
     #[inline]
@@ -135,8 +159,6 @@ impl<'a> Serializer for &'a mut Writer {
         serialize_f32(value: f32);
         serialize_f64(value: f64);
         serialize_char(value: char);
-        serialize_str(value: &str);
-        serialize_bytes(value: &[u8]);
         serialize_none();
         serialize_unit();
         serialize_unit_struct(name: &'static str);
@@ -149,6 +171,16 @@ impl<'a> Serializer for &'a mut Writer {
     }
 
     #[inline]
+    fn serialize_str(self, value: &str) -> Result<(), Fault> {
+        self.bytes(value.as_bytes())
+    }
+
+    #[inline]
+    fn serialize_bytes(self, value: &[u8]) -> Result<(), Fault> {
+        self.bytes(value)
+    }
+
+    #[inline]
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Fault> {
         self.serialize_u8(1)?;
         value.serialize(self)
@@ -157,9 +189,12 @@ impl<'a> Serializer for &'a mut Writer {
     #[inline]
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
-        _name: &'static str,
+        name: &'static str,
         value: &T,
     ) -> Result<(), Fault> {
+        if name == HANDLE {
+            return self.handle(value);
+        }
         value.serialize(self)
     }
 

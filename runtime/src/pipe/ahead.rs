@@ -1,0 +1,362 @@
+//! What has come through a pipe and was not taken yet.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustix::fs::fcntl_get_seals;
+use rustix::net::{RecvFlags, recv};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::RecvError;
+use super::frame::{ENTRY, HEADER, Header, Kind, SlabEntry, StringEntry, size};
+use super::travel::Held;
+use super::watch::Done;
+use crate::wire::handles::receive_now;
+use crate::wire::{Limits, SLABS, give_back, read_slab};
+
+/// The room for what has come: at first, and as long as frames fit into it.
+const ROOM: usize = 8 << 10;
+const MOST_ROOM: usize = 64 << 10;
+
+/// How much of a long string is read at a time.
+const PIECE: usize = 256 << 10;
+
+/// What an end that moves to another process takes along.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Luggage {
+    /// The stream from the start of a frame on.
+    bytes: Bytes,
+    /// How far behind that start each batch came, and whether it is cut.
+    batches: Vec<(u64, bool, Vec<Held>)>,
+    slabs: Vec<(u64, Held)>,
+}
+
+/// The bytes that have come, and the descriptors beside them.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    /// Room, in use from `start` to `end`.
+    room: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// The strings on the stream of the frame at the start, as far as they have come.
+    strings: Vec<Vec<u8>>,
+    /// How much of the last one is still to come, if nothing else can come before it.
+    wanted: usize,
+    /// Where `end` is on the stream.
+    position: u64,
+    batches: VecDeque<Batch>,
+    /// The sender's slabs, the newest last.
+    slabs: VecDeque<(u64, Arc<OwnedFd>)>,
+}
+
+/// Descriptors that came with one read.
+#[derive(Debug)]
+struct Batch {
+    /// Where the stream was after that: they are beside a frame that began before it.
+    until: u64,
+    handles: VecDeque<Arc<OwnedFd>>,
+    /// Whether the kernel has dropped some: this process could have no more.
+    is_cut: bool,
+}
+
+/// A frame that has come.
+#[derive(Debug)]
+pub(super) struct Frame {
+    body: Range<usize>,
+    pub(super) strings: VecDeque<Vec<u8>>,
+    pub(super) handles: Vec<Arc<OwnedFd>>,
+}
+
+/// The frame at the start, as far as its first bytes tell.
+#[derive(Debug)]
+struct Outline {
+    header: Header,
+    slab: Option<SlabEntry>,
+    strings: Vec<StringEntry>,
+}
+
+impl Outline {
+    /// Where its body begins.
+    fn body(&self) -> usize {
+        HEADER + self.header.length_of_table()
+    }
+
+    /// Where its body ends.
+    fn end(&self) -> usize {
+        self.body() + self.header.length as usize
+    }
+}
+
+impl Ahead {
+    fn bytes(&self) -> &[u8] {
+        &self.room[self.start..self.end]
+    }
+
+    /// Whether the sender is in the middle of a frame.
+    pub(super) fn is_partial(&self) -> bool {
+        self.start < self.end
+    }
+
+    /// What the frame at the start is, if it has come whole.
+    ///
+    /// # Errors
+    /// If it is none, or exceeds a limit: there is no telling where the next one begins.
+    pub(super) fn whole(&mut self, limits: &Limits) -> Result<Option<Kind>, RecvError> {
+        let Some(outline) = self.outline(limits)? else { return Ok(None) };
+        Ok((self.bytes().len() >= outline.end() && self.gather(&outline)).then_some(outline.header.kind))
+    }
+
+    /// The first bytes of the frame at the start, if they have come.
+    fn outline(&self, limits: &Limits) -> Result<Option<Outline>, RecvError> {
+        let Some((first, rest)) = self.bytes().split_first_chunk() else { return Ok(None) };
+        let broken = || RecvError::BadMessage { reason: format!("a frame begins with {first:02x?}") };
+        let header = Header::from_bytes(*first).ok_or_else(broken)?;
+        let Some(table) = rest.get(..header.length_of_table()) else { return Ok(None) };
+        let (table, _none) = table.as_chunks::<ENTRY>();
+        let (slab, strings) = match table.split_first() {
+            None => (None, Vec::new()),
+            Some((slab, strings)) => {
+                let strings: Vec<_> = strings.iter().map(|entry| StringEntry::from_bytes(*entry)).collect();
+                (SlabEntry::from_bytes(*slab), strings)
+            }
+        };
+        size(&header, &strings, limits)
+            .map_err(|size| RecvError::TooLarge { size, limit: limits.max_message })?;
+        let for_slab = u16::from(slab.is_some_and(|slab| slab.is_new));
+        if header.handles > limits.max_handles.saturating_add(for_slab) {
+            let reason = format!("{} handles where the limit is {}", header.handles, limits.max_handles);
+            return Err(RecvError::BadMessage { reason });
+        }
+        Ok(Some(Outline { header, slab, strings }))
+    }
+
+    /// Moves what has come of the long strings to where they belong; whether they are whole.
+    fn gather(&mut self, outline: &Outline) -> bool {
+        let behind = self.start + outline.end();
+        let mut from = behind;
+        self.wanted = 0;
+        for (index, string) in outline.strings.iter().filter(|string| !string.in_slab).enumerate() {
+            if index == self.strings.len() {
+                self.strings.push(Vec::new());
+            }
+            let bytes = &mut self.strings[index];
+            let missing = string.length as usize - bytes.len();
+            let came = missing.min(self.end - from);
+            bytes.extend_from_slice(&self.room[from..from + came]);
+            from += came;
+            self.wanted = missing - came;
+            if self.wanted > 0 {
+                break;
+            }
+        }
+        self.room.copy_within(from..self.end, behind);
+        self.end -= from - behind;
+        self.wanted == 0
+    }
+
+    /// Takes the frame at the start, which has come whole. It is taken also where it cannot be given.
+    ///
+    /// # Errors
+    /// If other descriptors came than it announces, or its slab cannot be read.
+    pub(super) fn take(&mut self, socket: &OwnedFd, limits: &Limits) -> Result<Frame, RecvError> {
+        let outline = self.outline(limits)?.ok_or(RecvError::CutOff)?;
+        let body = self.start + outline.body()..self.start + outline.end();
+        self.start = body.end;
+        let on_stream = std::mem::take(&mut self.strings);
+        let behind = self.position - (self.end - self.start) as u64;
+        let mut handles = self.handles(outline.header.handles, behind)?;
+        let strings = self.strings(&outline, &mut handles, on_stream, socket)?;
+        Ok(Frame { body, strings, handles: handles.into() })
+    }
+
+    /// The body of a frame that was just taken.
+    pub(super) fn body(&self, frame: &Frame) -> &[u8] {
+        &self.room[frame.body.clone()]
+    }
+
+    /// The descriptors of a frame that ends here on the stream.
+    fn handles(&mut self, announced: u16, end: u64) -> Result<VecDeque<Arc<OwnedFd>>, RecvError> {
+        let mut handles = VecDeque::new();
+        let mut is_cut = false;
+        while handles.len() < usize::from(announced)
+            && let Some(batch) = self.batches.front_mut()
+        {
+            let missing = usize::from(announced) - handles.len();
+            is_cut |= batch.is_cut;
+            handles.extend(batch.handles.drain(..missing.min(batch.handles.len())));
+            if batch.handles.is_empty() {
+                self.batches.pop_front();
+            }
+        }
+        let mut came = handles.len();
+        while let Some(batch) = self.batches.pop_front_if(|batch| batch.until <= end) {
+            came += batch.handles.len();
+            is_cut |= batch.is_cut;
+        }
+        match (is_cut, came == usize::from(announced)) {
+            (true, _) => Err(RecvError::NoDescriptors),
+            (false, false) => Err(RecvError::Handles { announced: usize::from(announced), came }),
+            (false, true) => Ok(handles),
+        }
+    }
+
+    /// The long strings of a frame, in order.
+    fn strings(
+        &mut self,
+        outline: &Outline,
+        handles: &mut VecDeque<Arc<OwnedFd>>,
+        on_stream: Vec<Vec<u8>>,
+        socket: &OwnedFd,
+    ) -> Result<VecDeque<Vec<u8>>, RecvError> {
+        let (mut strings, mut on_stream) = (VecDeque::new(), on_stream.into_iter());
+        let memory = match outline.slab {
+            Some(entry) => Some(self.slab(entry, handles)?),
+            None => None,
+        };
+        let mut offset = 0;
+        for string in &outline.strings {
+            let lost = || RecvError::BadMessage { reason: "a string stands in no slab".into() };
+            strings.push_back(if string.in_slab {
+                let memory = memory.as_ref().ok_or_else(lost)?;
+                let bytes = read_slab(memory, offset, string.length)?;
+                offset += string.length;
+                bytes
+            } else {
+                on_stream.next().ok_or_else(lost)?
+            });
+        }
+        if let Some(entry) = outline.slab {
+            give_back(socket, entry.number);
+        }
+        Ok(strings)
+    }
+
+    /// The slab that a frame names; a new one is its first handle.
+    fn slab(
+        &mut self,
+        entry: SlabEntry,
+        handles: &mut VecDeque<Arc<OwnedFd>>,
+    ) -> Result<Arc<OwnedFd>, RecvError> {
+        let bad = |reason: &str| RecvError::BadMessage { reason: reason.into() };
+        if entry.is_new {
+            let memory = handles.pop_front().ok_or_else(|| bad("a slab came without its descriptor"))?;
+            // Of nothing else is it known that reading does not wait.
+            fcntl_get_seals(&memory).map_err(|_not_memory| bad("a slab is no memory"))?;
+            self.slabs.push_back((entry.number, memory));
+            if self.slabs.len() > SLABS {
+                // No sender has more; this one's was another sender's, which has ended.
+                self.slabs.pop_front();
+            }
+        }
+        let known = self.slabs.iter().find(|(number, _)| *number == entry.number);
+        known.map(|(_, memory)| Arc::clone(memory)).ok_or_else(|| bad("a slab has never come"))
+    }
+
+    /// Reads what there is, without waiting; nothing at the end of the stream.
+    ///
+    /// # Errors
+    /// Those of `recvmsg(2)`; if more descriptors have come than a frame may have.
+    pub(super) fn fill(&mut self, socket: &OwnedFd, limits: &Limits) -> io::Result<Done<usize>> {
+        let held: usize = self.batches.iter().map(|batch| batch.handles.len()).sum();
+        if held > usize::from(limits.max_handles) + 1 {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "more handles came than a message may have",
+            ));
+        }
+        let (count, asked) =
+            if self.wanted > 0 { self.fill_string(socket)? } else { self.fill_room(socket)? };
+        self.position += count as u64;
+        // Where descriptors came the kernel has stopped, though there may be more.
+        let is_all =
+            count > 0 && count < asked && self.batches.back().is_none_or(|last| last.until < self.position);
+        Ok(if is_all { Done::All(count) } else { Done::Some(count) })
+    }
+
+    /// Reads within a string: no descriptors belong there, and this call drops what comes.
+    fn fill_string(&mut self, socket: &OwnedFd) -> io::Result<(usize, usize)> {
+        let Some(bytes) = self.strings.last_mut() else { return Ok((0, 0)) };
+        let (have, piece) = (bytes.len(), self.wanted.min(PIECE));
+        bytes.resize(have + piece, 0);
+        let received = recv(socket, &mut bytes[have..], RecvFlags::DONTWAIT);
+        let count = received.map_or(0, |(_, count)| count);
+        bytes.truncate(have + count);
+        self.wanted -= count;
+        received.map_err(io::Error::from)?;
+        Ok((count, piece))
+    }
+
+    fn fill_room(&mut self, socket: &OwnedFd) -> io::Result<(usize, usize)> {
+        self.make_room();
+        let (count, handles) = receive_now(socket, &mut self.room[self.end..])?;
+        let asked = self.room.len() - self.end;
+        self.end += count;
+        let is_cut = handles.is_none();
+        let handles: VecDeque<_> = handles.unwrap_or_default().into_iter().map(Arc::new).collect();
+        if is_cut || !handles.is_empty() {
+            self.batches.push_back(Batch { until: self.position + count as u64, handles, is_cut });
+        }
+        Ok((count, asked))
+    }
+
+    /// Makes room behind what has come, more of it the more has come.
+    fn make_room(&mut self) {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+            if self.room.len() > MOST_ROOM {
+                self.room = Vec::new();
+            }
+        } else if self.start > 0 && self.end == self.room.len() {
+            self.room.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.end == self.room.len() {
+            self.room.resize((2 * self.room.len()).max(ROOM), 0);
+        }
+    }
+
+    /// A copy of all that is needed to go on from here.
+    ///
+    /// # Errors
+    /// If what has come is no frame.
+    pub(super) fn luggage(&self, limits: &Limits) -> Result<Luggage, RecvError> {
+        let (before, behind) = match self.outline(limits)? {
+            Some(outline) => self.bytes().split_at(outline.end().min(self.bytes().len())),
+            None => (self.bytes(), &[][..]),
+        };
+        let mut bytes = before.to_vec();
+        self.strings.iter().for_each(|string| bytes.extend_from_slice(string));
+        bytes.extend_from_slice(behind);
+        let start = self.position - bytes.len() as u64;
+        let held = |handle: &Arc<OwnedFd>| Held(Arc::clone(handle));
+        let batches = self
+            .batches
+            .iter()
+            .map(|batch| (batch.until - start, batch.is_cut, batch.handles.iter().map(held).collect()));
+        let slabs = self.slabs.iter().map(|(number, memory)| (*number, held(memory)));
+        Ok(Luggage { batches: batches.collect(), slabs: slabs.collect(), bytes: bytes.into() })
+    }
+
+    /// Goes on from there.
+    pub(super) fn unpacked(luggage: Luggage) -> Self {
+        let Luggage { bytes, batches, slabs } = luggage;
+        let batches = batches.into_iter().map(|(until, is_cut, handles)| Batch {
+            until,
+            is_cut,
+            handles: handles.into_iter().map(|Held(handle)| handle).collect(),
+        });
+        Self {
+            end: bytes.len(),
+            position: bytes.len() as u64,
+            room: bytes.into(),
+            batches: batches.collect(),
+            slabs: slabs.into_iter().map(|(number, Held(memory))| (number, memory)).collect(),
+            ..Self::default()
+        }
+    }
+}

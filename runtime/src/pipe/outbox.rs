@@ -1,0 +1,314 @@
+//! What a sender has accepted, and the kernel has not taken yet.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tokio::io::Interest;
+use tokio::runtime::Handle;
+use tokio::time::sleep;
+
+use super::lingering::Lingering;
+use super::watch::{Done, Watch};
+use crate::control::Control;
+use crate::wire::handles::{self, MAX_HANDLES};
+
+/// Short messages are gathered in pieces of up to this many bytes.
+const PIECE: usize = 64 << 10;
+
+/// How many pieces go with one call.
+const AT_ONCE: usize = 16;
+
+/// How long the control thread leaves it to the sender to write what it has accepted.
+const TICK: Duration = Duration::from_millis(1);
+
+/// After how many ticks without room it waits for room instead.
+const PATIENCE: u32 = 10;
+
+/// The bytes that wait, and the descriptors beside them.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    socket: Arc<OwnedFd>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pieces: VecDeque<Piece>,
+    /// Bytes in all of them.
+    unsent: usize,
+    /// Descriptors beside them.
+    handles: usize,
+    /// The room of a piece that was written.
+    spare: Vec<u8>,
+    broken: Option<Broken>,
+    /// Whether a task of the runtime that was current is about to write.
+    is_flushing: bool,
+    /// Whether a task of the control thread looks after it.
+    is_drained: bool,
+}
+
+/// Bytes, and the descriptors that go beside the first of them.
+#[derive(Debug, Default)]
+pub(super) struct Piece {
+    pub(super) bytes: Vec<u8>,
+    written: usize,
+    pub(super) handles: Vec<Arc<OwnedFd>>,
+}
+
+/// Why nothing can be written any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// The receiver is gone.
+    Closed,
+    System(Errno),
+}
+
+/// What came of writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    All,
+    /// The receiver has not made room.
+    Full,
+    /// The system is short of something that comes back: memory, or descriptors in flight.
+    Crowded,
+}
+
+impl Outbox {
+    pub(super) fn new(socket: Arc<OwnedFd>) -> Self {
+        Self { socket, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing waits.
+    ///
+    /// # Errors
+    /// If nothing can be written any more.
+    pub(super) fn is_empty(&self) -> Result<bool, Broken> {
+        let state = self.state();
+        state.broken.map_or(Ok(state.unsent == 0), Err)
+    }
+
+    /// Whether one more message may wait behind so many bytes. Behind descriptors none may: how many there are stays bounded.
+    ///
+    /// # Errors
+    /// If nothing can be written any more.
+    pub(super) fn has_room(&self, backlog: usize) -> Result<bool, Broken> {
+        let state = self.state();
+        state.broken.map_or(Ok(state.unsent <= backlog && state.handles == 0), Err)
+    }
+
+    /// Takes a frame: its head, which short ones are gathered by, with the descriptors beside it, and long strings.
+    pub(super) fn push(&self, head: &[&[u8]], handles: Vec<Arc<OwnedFd>>, strings: Vec<Vec<u8>>) {
+        let mut state = self.state();
+        state.push_head(head, handles);
+        for bytes in strings {
+            state.unsent += bytes.len();
+            state.pieces.push_back(Piece { bytes, ..Piece::default() });
+        }
+    }
+
+    /// Writes as much as the kernel takes.
+    ///
+    /// # Errors
+    /// If nothing can be written any more; what has waited is gone.
+    pub(super) fn write(&self) -> Result<Written, Broken> {
+        self.state().write(&self.socket)
+    }
+
+    /// The same, for a [`Watch`]; memory that the system is short of is not waited for here.
+    pub(super) fn write_or_block(&self) -> io::Result<Done<Written>> {
+        match self.write() {
+            Ok(Written::Full) => Err(io::ErrorKind::WouldBlock.into()),
+            Ok(written) => Ok(Done::Some(written)),
+            Err(broken) => Err(broken.into()),
+        }
+    }
+
+    /// Sees to it that what waits is written, whether or not its sender is used again: at the next chance of the runtime
+    /// that is current, and by the control thread where that does not come. Not if so much waits that it is better
+    /// written now.
+    pub(super) fn write_soon(self: &Arc<Self>, batch: usize) -> bool {
+        let mut state = self.state();
+        if state.unsent >= batch || state.broken.is_some() {
+            return false;
+        }
+        if !state.is_flushing
+            && let Ok(runtime) = Handle::try_current()
+        {
+            state.is_flushing = true;
+            let flushing = Flushing(Arc::clone(self));
+            drop(runtime.spawn(async move { drop(flushing) }));
+        }
+        self.drain_locked(state);
+        true
+    }
+
+    /// Lets the control thread write what the sender does not.
+    pub(super) fn drain(self: &Arc<Self>) {
+        self.drain_locked(self.state());
+    }
+
+    fn drain_locked(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        if state.is_drained || state.unsent == 0 {
+            return;
+        }
+        // Without a control thread there is no process left to speak of.
+        let Ok(control) = Control::get() else { return };
+        state.is_drained = true;
+        drop(state);
+        control.run(drain(Arc::clone(self), Lingering::begin()));
+    }
+
+    /// Whether the control thread is done.
+    fn is_drained(&self) -> bool {
+        let mut state = self.state();
+        let is_drained = state.unsent == 0;
+        state.is_drained = !is_drained;
+        is_drained
+    }
+}
+
+impl State {
+    fn push_head(&mut self, head: &[&[u8]], handles: Vec<Arc<OwnedFd>>) {
+        let length: usize = head.iter().map(|part| part.len()).sum();
+        self.unsent += length;
+        self.handles += handles.len();
+        let fits = |piece: &&mut Piece| handles.is_empty() && piece.bytes.len() + length <= PIECE;
+        if let Some(last) = self.pieces.back_mut().filter(fits) {
+            head.iter().for_each(|part| last.bytes.extend_from_slice(part));
+            return;
+        }
+        let mut bytes = std::mem::take(&mut self.spare);
+        bytes.reserve(length);
+        head.iter().for_each(|part| bytes.extend_from_slice(part));
+        if handles.len() <= MAX_HANDLES {
+            self.pieces.push_back(Piece { bytes, written: 0, handles });
+        } else {
+            self.push_in_turns(bytes, &handles);
+        }
+    }
+
+    /// More descriptors than go with one call: each byte takes as many as there may be.
+    fn push_in_turns(&mut self, mut bytes: Vec<u8>, handles: &[Arc<OwnedFd>]) {
+        let mut turns = handles.chunks(MAX_HANDLES).peekable();
+        while let Some(turn) = turns.next() {
+            let rest = if turns.peek().is_some() { bytes.split_off(1) } else { Vec::new() };
+            self.pieces.push_back(Piece { bytes, written: 0, handles: turn.to_vec() });
+            bytes = rest;
+        }
+    }
+
+    fn write(&mut self, socket: &OwnedFd) -> Result<Written, Broken> {
+        if let Some(broken) = self.broken {
+            return Err(broken);
+        }
+        while self.unsent > 0 {
+            match self.write_once(socket) {
+                Ok(written) => self.advance(written),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(Written::Full),
+                Err(Errno::TOOMANYREFS | Errno::NOMEM | Errno::NOBUFS) => return Ok(Written::Crowded),
+                Err(error) => return Err(self.give_up(error)),
+            }
+        }
+        Ok(Written::All)
+    }
+
+    fn write_once(&self, socket: &OwnedFd) -> rustix::io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); AT_ONCE];
+        let first = self.pieces.front().map_or(&[][..], |piece| &piece.handles);
+        let mut count = 0;
+        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+            if count > 0 && !piece.handles.is_empty() {
+                break;
+            }
+            *slice = IoSlice::new(&piece.bytes[piece.written..]);
+            count += 1;
+        }
+        let beside: Vec<_> = first.iter().map(AsFd::as_fd).collect();
+        handles::send_now(socket, &slices[..count], &beside)
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        self.unsent -= written;
+        while let Some(first) = self.pieces.front_mut() {
+            self.handles -= first.handles.len();
+            first.handles = Vec::new();
+            let left = first.bytes.len() - first.written;
+            if written < left {
+                first.written += written;
+                return;
+            }
+            written -= left;
+            if let Some(Piece { mut bytes, .. }) = self.pieces.pop_front()
+                && bytes.capacity() <= 2 * PIECE
+            {
+                bytes.clear();
+                self.spare = bytes;
+            }
+            if written == 0 {
+                return;
+            }
+        }
+    }
+
+    fn give_up(&mut self, error: Errno) -> Broken {
+        let is_gone = matches!(error, Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN);
+        let broken = if is_gone { Broken::Closed } else { Broken::System(error) };
+        *self = Self {
+            broken: Some(broken),
+            is_flushing: self.is_flushing,
+            is_drained: self.is_drained,
+            ..Self::default()
+        };
+        broken
+    }
+}
+
+/// Writes when it is dropped: when its task runs, or when its runtime ends before that.
+struct Flushing(Arc<Outbox>);
+
+impl Drop for Flushing {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.is_flushing = false;
+        // What comes of it is told to whoever sends next; what is left is for the control thread.
+        let _ = state.write(&self.0.socket);
+    }
+}
+
+/// Writes, on the control thread, until nothing is left.
+async fn drain(outbox: Arc<Outbox>, _until_then: Lingering) {
+    let mut watch = Watch::new(Interest::WRITABLE);
+    let mut ticks = 0;
+    loop {
+        sleep(TICK).await;
+        ticks = if outbox.write() == Ok(Written::Full) { ticks + 1 } else { 0 };
+        if outbox.is_drained() {
+            return;
+        }
+        if ticks > PATIENCE {
+            let write = poll_fn(|context| watch.poll_by(&outbox.socket, context, || outbox.write_or_block()));
+            // An error is told to whoever sends next.
+            drop(write.await);
+            watch.stop();
+        }
+    }
+}
+
+impl From<Broken> for io::Error {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Closed => io::ErrorKind::BrokenPipe.into(),
+            Broken::System(error) => error.into(),
+        }
+    }
+}

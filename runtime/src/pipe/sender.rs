@@ -1,0 +1,375 @@
+//! The end of a pipe that sends.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_sink::Sink;
+use serde::de::{Deserialize, Deserializer};
+use serde::ser::{Error as _, Serialize, Serializer};
+use tokio::io::Interest;
+use tokio::task::coop::poll_proceed;
+use tokio::time::sleep;
+
+use super::error::{SendError, TrySendError};
+use super::frame::{Header, Kind, SlabEntry, StringEntry};
+use super::outbox::{Broken, Outbox, Written};
+use super::pace::Pace;
+use super::travel::{Given, TakenSender, check_type, hash_of};
+use super::watch::Watch;
+use crate::block_on::block_on;
+use crate::control::Control;
+use crate::wire::beside::HandleKind;
+use crate::wire::{ASIDE, Aside, EncodeError, Limits, Message, Parcel, Part, Slabs, pack_into};
+
+/// How many bytes may wait for the receiver to make room, besides what the kernel holds. More is not accepted.
+const BACKLOG: usize = 64 << 10;
+
+/// How long to wait for what the system is short of.
+const CROWDED: Duration = Duration::from_millis(10);
+
+/// From how many bytes on a run of messages is written.
+const BATCH: usize = 16 << 10;
+
+/// The end of a pipe that sends messages: one half of a [`Pipe`](super::Pipe), or of a [`simplex`](super::simplex()).
+///
+/// What was accepted is on its way: at once, or, in a run of messages that follow one another within microseconds, with those
+/// behind it, within about a millisecond. [`flush`](Self::flush) waits until the kernel has it; what the kernel has reaches the
+/// receiver whatever becomes of this process. A child's function that returns is over when all that it had accepted
+/// is with the kernel.
+///
+/// It belongs to one process at a time, and is not `Clone`. As an argument, a result or a field of a message it moves to
+/// another process, if everything that it has accepted is with the kernel: else flush it first.
+pub struct Sender<T> {
+    outbox: Arc<Outbox>,
+    socket: Arc<OwnedFd>,
+    slabs: Arc<Slabs>,
+    limits: Limits,
+    room: Watch,
+    pace: Pace,
+    /// The room of the last message that was encoded.
+    scratch: Vec<u8>,
+    takes: PhantomData<fn(T)>,
+}
+
+/// Why a message was not accepted.
+enum Refusal {
+    Full,
+    Closed,
+    Encode(EncodeError),
+    System(io::Error),
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe { Self::Closed } else { Self::System(error) }
+    }
+}
+
+impl<T> From<(T, Refusal)> for TrySendError<T> {
+    fn from((message, refusal): (T, Refusal)) -> Self {
+        match refusal {
+            Refusal::Full => Self::Full(message),
+            Refusal::Closed => Self::Closed(message),
+            Refusal::Encode(error) => Self::Encode(message, error),
+            Refusal::System(error) => Self::System(message, error),
+        }
+    }
+}
+
+impl<T> Sender<T> {
+    pub(super) fn new(socket: Arc<OwnedFd>, limits: Limits) -> Self {
+        Self {
+            outbox: Arc::new(Outbox::new(Arc::clone(&socket))),
+            slabs: Arc::new(Slabs::new(Arc::clone(&socket))),
+            socket,
+            limits,
+            room: Watch::new(Interest::WRITABLE),
+            pace: Pace::default(),
+            scratch: Vec::new(),
+            takes: PhantomData,
+        }
+    }
+
+    /// The limits on what it sends: those that the pipe was made with.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Waits until everything that was accepted is with the kernel: from there it reaches the receiver, whatever becomes of
+    /// this process.
+    ///
+    /// # Errors
+    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the receiver is gone.
+    ///
+    /// # Cancel safety
+    /// Safe: what was accepted stays accepted.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.poll_written(context, Outbox::is_empty)).await
+    }
+
+    /// Sends bytes as they are, without a copy in between where they are many, to be received by
+    /// [`recv_bytes`](super::Receiver::recv_bytes).
+    ///
+    /// # Errors
+    /// If the receiver is gone, or the bytes are more than the pipe's limit.
+    ///
+    /// # Cancel safety
+    /// Safe: if it is dropped before it is ready, nothing was sent.
+    pub async fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), SendError<()>> {
+        let sent = poll_fn(|context| {
+            let budget = ready!(poll_proceed(context));
+            if let Err(error) = ready!(self.poll_room(context)) {
+                return Poll::Ready(Err(error.into()));
+            }
+            budget.made_progress();
+            Poll::Ready(self.accept_bytes(bytes))
+        });
+        sent.await.map_err(|refusal| refusal.with(()))
+    }
+
+    fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_written(context, |outbox| outbox.has_room(BACKLOG))
+    }
+
+    /// Waits until enough was written.
+    fn poll_written(
+        &mut self,
+        context: &mut Context<'_>,
+        enough: impl Fn(&Outbox) -> Result<bool, Broken>,
+    ) -> Poll<io::Result<()>> {
+        let outbox = &self.outbox;
+        while !enough(outbox)? {
+            if ready!(self.room.poll_by(&self.socket, context, || outbox.write_or_block()))?
+                == Written::Crowded
+            {
+                outbox.drain();
+                let waker = context.waker().clone();
+                Control::get().map_err(io::Error::other)?.run(async move {
+                    sleep(CROWDED).await;
+                    waker.wake();
+                });
+                return Poll::Pending;
+            }
+        }
+        // Without a watch the receiver wakes nobody here when it makes room.
+        self.room.stop();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Makes room by writing, if that takes no waiting.
+    fn try_room(&self) -> Result<(), Refusal> {
+        if self.outbox.has_room(BACKLOG).map_err(io::Error::from)? {
+            return Ok(());
+        }
+        self.outbox.write().map_err(io::Error::from)?;
+        if self.outbox.has_room(BACKLOG).map_err(io::Error::from)? { Ok(()) } else { Err(Refusal::Full) }
+    }
+
+    fn accept_bytes(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        let (size, limit) = (bytes.len() as u64, self.limits.max_message);
+        if size > limit {
+            return Err(too_large(size, limit));
+        }
+        let parcel = if bytes.len() >= ASIDE {
+            let mut aside = Aside::new(Arc::clone(&self.slabs));
+            aside.put(bytes);
+            Parcel { bytes: Vec::new(), aside: Some(aside), handles: Vec::new() }
+        } else {
+            let mut room = std::mem::take(&mut self.scratch);
+            room.clear();
+            room.extend_from_slice(bytes);
+            Parcel { bytes: room, aside: None, handles: Vec::new() }
+        };
+        self.take_in(Kind::Bytes, parcel)
+    }
+
+    /// Puts an encoded message behind those that wait, and writes.
+    fn take_in(&mut self, kind: Kind, parcel: Parcel) -> Result<(), Refusal> {
+        let Parcel { bytes, aside, mut handles, .. } = parcel;
+        let (parts, claim) = aside.map(Aside::into_parts).unwrap_or_default();
+        let (size, limit) = (bytes.len() as u64, u64::from(u32::MAX));
+        let length = u32::try_from(size).map_err(|_too_long| too_large(size, limit))?;
+        if let Some(claim) = claim.as_ref().filter(|claim| !claim.is_known) {
+            handles.insert(0, Arc::clone(&claim.memory));
+        }
+        let slab = claim.as_ref().map(|claim| SlabEntry { number: claim.number, is_new: !claim.is_known });
+        let header = Header { length, handles: handles.len() as u16, kind, aside: parts.len() as u8 };
+        let (table, mut strings) = table(slab, parts);
+        if bytes.len() < ASIDE {
+            self.outbox.push(&[&header.to_bytes(), &table, &bytes], handles, strings);
+            self.scratch = bytes;
+        } else {
+            strings.insert(0, bytes);
+            self.outbox.push(&[&header.to_bytes(), &table], handles, strings);
+        }
+        if let Some(claim) = claim {
+            claim.send();
+        }
+        self.write()
+    }
+
+    /// Writes what was accepted: now, or, in a run, with what follows.
+    fn write(&mut self) -> Result<(), Refusal> {
+        if self.pace.is_run() && self.outbox.write_soon(BATCH) {
+            return Ok(());
+        }
+        if self.outbox.write().map_err(io::Error::from)? != Written::All {
+            self.outbox.drain();
+        }
+        Ok(())
+    }
+}
+
+impl<T: Message> Sender<T> {
+    /// Sends a message: waits until there is room for it, and hands it over.
+    ///
+    /// # Errors
+    /// The message comes back if the receiver is gone, or it cannot be encoded or exceeds a limit, or the system does not let
+    /// it through. In all of these cases nothing of it was sent, and the pipe goes on as if it had not been tried.
+    ///
+    /// # Cancel safety
+    /// Safe: if it is dropped before it is ready, nothing of the message was sent; it is dropped with the future.
+    pub async fn send(&mut self, message: T) -> Result<(), SendError<T>> {
+        let sent = poll_fn(|context| {
+            let budget = ready!(poll_proceed(context));
+            if let Err(error) = ready!(self.poll_room(context)) {
+                return Poll::Ready(Err(error.into()));
+            }
+            budget.made_progress();
+            Poll::Ready(self.accept(&message))
+        });
+        sent.await.map_err(|refusal| refusal.with(message))
+    }
+
+    /// Sends a message, if there is room for it now.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`Full`](TrySendError::Full) if there is none.
+    pub fn try_send(&mut self, message: T) -> Result<(), TrySendError<T>> {
+        let sent = self.try_room().and_then(|()| self.accept(&message));
+        sent.map_err(|refusal| (message, refusal).into())
+    }
+
+    /// Sends a message, and blocks this thread meanwhile: for a plain process function, or a thread without a runtime.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn blocking_send(&mut self, message: T) -> Result<(), SendError<T>> {
+        block_on(self.send(message))
+    }
+
+    fn accept(&mut self, message: &T) -> Result<(), Refusal> {
+        let aside = Aside::new(Arc::clone(&self.slabs));
+        let room = std::mem::take(&mut self.scratch);
+        let parcel = pack_into(room, Some(aside), message, &self.limits).map_err(Refusal::Encode)?;
+        self.take_in(Kind::Message, parcel)
+    }
+}
+
+impl Refusal {
+    /// For whoever had waited for room.
+    fn with<T>(self, message: T) -> SendError<T> {
+        match self {
+            Self::Closed => SendError::Closed(message),
+            Self::Encode(error) => SendError::Encode(message, error),
+            Self::System(error) => SendError::System(message, error),
+            Self::Full => SendError::System(message, io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+fn too_large(size: u64, limit: u64) -> Refusal {
+    Refusal::Encode(EncodeError::TooLarge { size, limit })
+}
+
+/// What a frame says of the strings aside, and those that go on the stream.
+fn table(slab: Option<SlabEntry>, parts: Vec<Part>) -> (Vec<u8>, Vec<Vec<u8>>) {
+    if parts.is_empty() {
+        return Default::default();
+    }
+    let mut table = SlabEntry::to_bytes(slab).to_vec();
+    let mut strings = Vec::new();
+    for part in parts {
+        let entry = match part {
+            Part::InSlab { length } => StringEntry { length, in_slab: true },
+            Part::Here(bytes) => {
+                strings.push(bytes);
+                StringEntry { length: strings.last().map_or(0, Vec::len) as u64, in_slab: false }
+            }
+        };
+        table.extend_from_slice(&entry.to_bytes());
+    }
+    (table, strings)
+}
+
+/// What was accepted is still written.
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        // Where the receiver is gone nobody misses it.
+        let _ = self.outbox.write();
+        self.outbox.drain();
+    }
+}
+
+/// `send` of [`SinkExt`](https://docs.rs/futures) flushes after each message, as every sink's; `feed` does not.
+impl<T: Message> Sink<T> for Sender<T> {
+    type Error = SendError<Option<T>>;
+
+    fn poll_ready(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.poll_room(context).map_err(|error| Refusal::from(error).with(None))
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: T) -> Result<(), Self::Error> {
+        self.accept(&message).map_err(|refusal| refusal.with(Some(message)))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        let written = self.poll_written(context, Outbox::is_empty);
+        written.map_err(|error| Refusal::from(error).with(None))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.poll_flush(context)
+    }
+}
+
+/// The socket of the pipe: what is written or read there by other means breaks the pipe.
+impl<T> AsFd for Sender<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+impl<T> Serialize for Sender<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if matches!(self.outbox.write(), Ok(Written::Full | Written::Crowded)) {
+            return Err(S::Error::custom(
+                "the sender of a pipe has messages that wait for room; flush it first",
+            ));
+        }
+        let end = Given { socket: &self.socket, kind: HandleKind::PipeSender };
+        (end, hash_of::<T>(), self.limits).serialize(serializer)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Sender<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (TakenSender(socket), hash, limits) = Deserialize::deserialize(deserializer)?;
+        check_type::<T, _>(hash)?;
+        Ok(Self::new(socket, limits))
+    }
+}

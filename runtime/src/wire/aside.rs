@@ -1,0 +1,77 @@
+//! Long strings of a message, which stand aside from its other bytes: they are copied once on each side, and no codec
+//! sees them.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::slab::{Claim, Slabs};
+
+/// From how many bytes on a string stands aside, where it may.
+pub(crate) const ASIDE: usize = 64 << 10;
+
+/// How many strings of one message may.
+pub(crate) const MOST: usize = 255;
+
+/// From how many bytes on a string goes through a slab. Below that the socket is as fast.
+pub(crate) const IN_SLAB: usize = 256 << 10;
+
+/// A long string that was written.
+#[derive(Debug)]
+pub(crate) enum Part {
+    Here(Vec<u8>),
+    /// At the end of those before it that stand in the slab.
+    InSlab {
+        length: u64,
+    },
+}
+
+/// The long strings of a message that is being written.
+#[derive(Debug)]
+pub(crate) struct Aside {
+    slabs: Arc<Slabs>,
+    claim: Option<Claim>,
+    parts: Vec<Part>,
+}
+
+impl Aside {
+    pub(crate) fn new(slabs: Arc<Slabs>) -> Self {
+        Self { slabs, claim: None, parts: Vec::new() }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.parts.len()
+    }
+
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
+        let part = if self.put_in_slab(bytes) {
+            Part::InSlab { length: bytes.len() as u64 }
+        } else {
+            Part::Here(bytes.to_vec())
+        };
+        self.parts.push(part);
+    }
+
+    /// Not if no slab is free, or the system has no memory for it: then the socket carries it.
+    fn put_in_slab(&mut self, bytes: &[u8]) -> bool {
+        if bytes.len() < IN_SLAB {
+            return false;
+        }
+        if self.claim.is_none() {
+            self.claim = self.slabs.claim();
+        }
+        self.claim.as_mut().is_some_and(|claim| claim.append(bytes).is_ok())
+    }
+
+    /// The strings, and the slab that some of them are in.
+    pub(crate) fn into_parts(self) -> (Vec<Part>, Option<Claim>) {
+        (self.parts, self.claim)
+    }
+}
+
+/// An encoded message, and all that goes with it.
+#[derive(Debug)]
+pub(crate) struct Parcel {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) aside: Option<Aside>,
+    pub(crate) handles: Vec<Arc<OwnedFd>>,
+}

@@ -1,0 +1,138 @@
+//! Handles beside a message, while it is written and while it is read.
+//!
+//! serde shows a value no more of a serializer than serde's own methods. So a handle asks for a newtype struct of a name
+//! that ours alone knows. Ours then lays its table open, on this thread and for that one call, and the handle puts its
+//! descriptor in, or takes one out. Any other serializer opens no table: there the handle is an error.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
+use serde::ser::{Error as _, Serialize, Serializer};
+
+/// The newtype struct that a handle asks for.
+pub(super) const HANDLE: &str = "procession::Handle";
+
+const OUTSIDE: &str = "a handle travels only in a message of Procession's own: an argument, a result, or what is \
+                       sent through a pipe";
+
+/// What a handle is, on the wire; a message that has another than its reader expects is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum HandleKind {
+    Descriptor = 1,
+    File = 2,
+    TcpStream = 3,
+    TcpListener = 4,
+    UnixStream = 5,
+    PipeSender = 6,
+    PipeReceiver = 7,
+}
+
+/// Whether more than one process may have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ownership {
+    Shared,
+    Single,
+}
+
+/// The descriptors of a message that is being written.
+pub(crate) type Outgoing = Vec<Arc<OwnedFd>>;
+
+/// The descriptors of a message that is being read, in the order in which they were written.
+pub(crate) type Incoming = VecDeque<Arc<OwnedFd>>;
+
+thread_local! {
+    static OUTGOING: RefCell<Option<Outgoing>> = const { RefCell::new(None) };
+    static INCOMING: RefCell<Option<Incoming>> = const { RefCell::new(None) };
+}
+
+/// Lays the table open for as long as `write` runs.
+pub(super) fn while_writing<T>(table: &mut Option<Outgoing>, write: impl FnOnce() -> T) -> T {
+    let outer = OUTGOING.replace(table.take());
+    let written = write();
+    *table = OUTGOING.replace(outer);
+    written
+}
+
+/// Lays the table open for as long as `read` runs.
+pub(super) fn while_reading<T>(table: &mut Option<Incoming>, read: impl FnOnce() -> T) -> T {
+    let outer = INCOMING.replace(table.take());
+    let value = read();
+    *table = INCOMING.replace(outer);
+    value
+}
+
+/// Writes a handle: its kind among the bytes, its descriptor beside them.
+///
+/// # Errors
+/// If the message is none of ours, or a handle that one process owns stands in it twice.
+pub(crate) fn give<S: Serializer>(
+    handle: &Arc<OwnedFd>,
+    kind: HandleKind,
+    ownership: Ownership,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_newtype_struct(HANDLE, &Given { handle, kind, ownership })
+}
+
+struct Given<'a> {
+    handle: &'a Arc<OwnedFd>,
+    kind: HandleKind,
+    ownership: Ownership,
+}
+
+impl Serialize for Given<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        OUTGOING
+            .with_borrow_mut(|table| {
+                let table = table.as_mut().ok_or(OUTSIDE)?;
+                let is_there = || table.iter().any(|other| Arc::ptr_eq(other, self.handle));
+                if self.ownership == Ownership::Single && is_there() {
+                    return Err("an end of a pipe stands in it twice, and belongs to one process");
+                }
+                table.push(Arc::clone(self.handle));
+                Ok(())
+            })
+            .map_err(S::Error::custom)?;
+        serializer.serialize_u8(self.kind as u8)
+    }
+}
+
+/// Reads a handle of a kind.
+///
+/// # Errors
+/// If the message is none of ours, has a handle of another kind here, or none.
+pub(crate) fn take<'de, D: Deserializer<'de>>(
+    kind: HandleKind,
+    deserializer: D,
+) -> Result<Arc<OwnedFd>, D::Error> {
+    deserializer.deserialize_newtype_struct(HANDLE, Taking { kind })
+}
+
+struct Taking {
+    kind: HandleKind,
+}
+
+impl<'de> Visitor<'de> for Taking {
+    type Value = Arc<OwnedFd>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a handle ({:?})", self.kind)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Arc<OwnedFd>, D::Error> {
+        let (handle, kind) = INCOMING.with_borrow_mut(|table| {
+            let table = table.as_mut().ok_or_else(|| D::Error::custom(OUTSIDE))?;
+            let kind = u8::deserialize(deserializer)?;
+            Ok((table.pop_front(), kind))
+        })?;
+        if kind != self.kind as u8 {
+            return Err(D::Error::custom(format_args!("a handle is of kind {kind}, not {:?}", self.kind)));
+        }
+        handle.ok_or_else(|| D::Error::custom("fewer handles came beside it than stand in it"))
+    }
+}
