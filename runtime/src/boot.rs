@@ -323,6 +323,13 @@ fn perform(prepared: Prepared, is_timed: bool) -> (Outcome, Option<Runtime>) {
         }
         Prepared::Plain(function) => (catch_unwind(AssertUnwindSafe(function)), None),
     };
+    if result.is_ok() && pipe::is_unwritten() && link::is_ours() {
+        // A function that has returned is done: nothing that it has sent is lost now.
+        match &runtime {
+            Some(runtime) => runtime.block_on(pipe::written()),
+            None => block_on(pipe::written()),
+        }
+    }
     (result.map_or_else(Outcome::Panicked, Outcome::Returned), runtime)
 }
 
@@ -390,16 +397,10 @@ fn finish((outcome, runtime): (Outcome, Option<Runtime>), lingers: bool) -> i32 
 
 fn tell(outcome: Outcome) -> i32 {
     match outcome {
-        Outcome::Returned(Ok(result)) => {
-            // A function that has returned is done: nothing that it has sent is lost now.
-            if link::is_ours() {
-                pipe::wait_until_written();
-            }
-            match link::send_result(&result) {
-                Ok(()) => code::RETURNED,
-                Err(_the_parent_is_gone) => code::NO_RESULT,
-            }
-        }
+        Outcome::Returned(Ok(result)) => match link::send_result(&result) {
+            Ok(()) => code::RETURNED,
+            Err(_the_parent_is_gone) => code::NO_RESULT,
+        },
         Outcome::Returned(Err(error)) => report(&Report::Encode(error)),
         Outcome::Undecodable(error) => report(&Report::Decode(error)),
         Outcome::NoRuntime(error) => {

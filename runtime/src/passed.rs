@@ -100,7 +100,7 @@ impl<T: Passable> Serialize for Passed<T> {
 
 impl<'de, T: Passable> Deserialize<'de> for Passed<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let handle = take(T::KIND.0, deserializer)?;
+        let handle = take(T::KIND.0, deserializer)?.handle;
         // What a message says of itself is not enough: it may be a child's.
         T::check(handle.as_fd()).map_err(|error| {
             D::Error::custom(format_args!("a handle is no `{}`: {error}", std::any::type_name::<T>()))

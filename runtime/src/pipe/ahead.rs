@@ -17,7 +17,7 @@ use super::frame::{ENTRY, HEADER, Header, Kind, SlabEntry, StringEntry, size};
 use super::travel::Held;
 use super::watch::Done;
 use crate::wire::handles::receive_now;
-use crate::wire::{Limits, SLABS, give_back, read_slab};
+use crate::wire::{Limits, SLABS, forget, give_back, read_slab};
 
 /// The room for what has come: at first, and as long as frames fit into it.
 const ROOM: usize = 8 << 10;
@@ -67,9 +67,16 @@ struct Batch {
 /// A frame that has come.
 #[derive(Debug)]
 pub(super) struct Frame {
-    body: Range<usize>,
+    body: Body,
     pub(super) strings: VecDeque<Vec<u8>>,
-    pub(super) handles: Vec<Arc<OwnedFd>>,
+    pub(super) handles: VecDeque<Arc<OwnedFd>>,
+}
+
+#[derive(Debug)]
+enum Body {
+    /// In the room, until more is read.
+    InRoom(Range<usize>),
+    Aside(Vec<u8>),
 }
 
 /// The frame at the start, as far as its first bytes tell.
@@ -89,6 +96,15 @@ impl Outline {
     /// Where its body ends.
     fn end(&self) -> usize {
         self.body() + self.header.length as usize
+    }
+
+    /// Its slab will not be read. One whose descriptor is lost is known to nobody.
+    fn give_slab_back(&self, socket: &OwnedFd) {
+        match self.slab {
+            Some(SlabEntry { number, is_new: false }) => give_back(socket, number),
+            Some(SlabEntry { number, is_new: true }) => forget(socket, number),
+            None => {}
+        }
     }
 }
 
@@ -165,30 +181,50 @@ impl Ahead {
     /// If other descriptors came than it announces, or its slab cannot be read.
     pub(super) fn take(&mut self, socket: &OwnedFd, limits: &Limits) -> Result<Frame, RecvError> {
         let outline = self.outline(limits)?.ok_or(RecvError::CutOff)?;
-        let body = self.start + outline.body()..self.start + outline.end();
-        self.start = body.end;
-        let on_stream = std::mem::take(&mut self.strings);
-        let behind = self.position - (self.end - self.start) as u64;
-        let mut handles = self.handles(outline.header.handles, behind)?;
-        let strings = self.strings(&outline, &mut handles, on_stream, socket)?;
-        Ok(Frame { body, strings, handles: handles.into() })
+        let body = Body::InRoom(self.start + outline.body()..self.start + outline.end());
+        self.start += outline.end();
+        let (mut strings, mut handles) = (VecDeque::new(), VecDeque::new());
+        if outline.header.handles > 0 || !self.batches.is_empty() {
+            handles =
+                self.handles(outline.header.handles).inspect_err(|_lost| outline.give_slab_back(socket))?;
+        }
+        if outline.header.aside > 0 {
+            let on_stream = std::mem::take(&mut self.strings);
+            strings = self.strings(&outline, &mut handles, on_stream, socket)?;
+        }
+        let aside = if outline.header.body_aside { strings.pop_back() } else { None };
+        Ok(Frame { body: aside.map_or(body, Body::Aside), strings, handles })
     }
 
     /// The body of a frame that was just taken.
-    pub(super) fn body(&self, frame: &Frame) -> &[u8] {
-        &self.room[frame.body.clone()]
+    pub(super) fn body<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
+        match &frame.body {
+            Body::InRoom(range) => &self.room[range.clone()],
+            Body::Aside(bytes) => bytes,
+        }
     }
 
-    /// The descriptors of a frame that ends here on the stream.
-    fn handles(&mut self, announced: u16, end: u64) -> Result<VecDeque<Arc<OwnedFd>>, RecvError> {
-        let mut handles = VecDeque::new();
-        let mut is_cut = false;
-        while handles.len() < usize::from(announced)
+    /// The same, to keep.
+    pub(super) fn own_body(&self, frame: Frame) -> Bytes {
+        match frame.body {
+            Body::InRoom(range) => Bytes::copy_from_slice(&self.room[range]),
+            Body::Aside(bytes) => bytes.into(),
+        }
+    }
+
+    /// The descriptors of the frame that was just passed. Those that are left over go: none of a frame behind it has come with
+    /// a read that ended before it.
+    fn handles(&mut self, announced: u16) -> Result<VecDeque<Arc<OwnedFd>>, RecvError> {
+        let announced = usize::from(announced);
+        let end = self.position - (self.end - self.start) as u64;
+        let (mut handles, mut is_cut) = (VecDeque::new(), false);
+        while handles.len() < announced
+            && !is_cut
             && let Some(batch) = self.batches.front_mut()
         {
-            let missing = usize::from(announced) - handles.len();
-            is_cut |= batch.is_cut;
-            handles.extend(batch.handles.drain(..missing.min(batch.handles.len())));
+            let missing = (announced - handles.len()).min(batch.handles.len());
+            handles.extend(batch.handles.drain(..missing));
+            is_cut = batch.is_cut;
             if batch.handles.is_empty() {
                 self.batches.pop_front();
             }
@@ -198,9 +234,9 @@ impl Ahead {
             came += batch.handles.len();
             is_cut |= batch.is_cut;
         }
-        match (is_cut, came == usize::from(announced)) {
+        match (is_cut, came == announced) {
             (true, _) => Err(RecvError::NoDescriptors),
-            (false, false) => Err(RecvError::Handles { announced: usize::from(announced), came }),
+            (false, false) => Err(RecvError::Handles { announced, came }),
             (false, true) => Ok(handles),
         }
     }
@@ -214,10 +250,7 @@ impl Ahead {
         socket: &OwnedFd,
     ) -> Result<VecDeque<Vec<u8>>, RecvError> {
         let (mut strings, mut on_stream) = (VecDeque::new(), on_stream.into_iter());
-        let memory = match outline.slab {
-            Some(entry) => Some(self.slab(entry, handles)?),
-            None => None,
-        };
+        let memory = outline.slab.map(|entry| self.slab(entry, handles)).transpose()?;
         let mut offset = 0;
         for string in &outline.strings {
             let lost = || RecvError::BadMessage { reason: "a string stands in no slab".into() };
@@ -230,8 +263,8 @@ impl Ahead {
                 on_stream.next().ok_or_else(lost)?
             });
         }
-        if let Some(entry) = outline.slab {
-            give_back(socket, entry.number);
+        if let Some(SlabEntry { number, .. }) = outline.slab {
+            give_back(socket, number);
         }
         Ok(strings)
     }
@@ -245,8 +278,7 @@ impl Ahead {
         let bad = |reason: &str| RecvError::BadMessage { reason: reason.into() };
         if entry.is_new {
             let memory = handles.pop_front().ok_or_else(|| bad("a slab came without its descriptor"))?;
-            // Of nothing else is it known that reading does not wait.
-            fcntl_get_seals(&memory).map_err(|_not_memory| bad("a slab is no memory"))?;
+            check_memory(&memory).map_err(|_not_memory| bad("a slab is no memory"))?;
             self.slabs.push_back((entry.number, memory));
             if self.slabs.len() > SLABS {
                 // No sender has more; this one's was another sender's, which has ended.
@@ -262,7 +294,8 @@ impl Ahead {
     /// # Errors
     /// Those of `recvmsg(2)`; if more descriptors have come than a frame may have.
     pub(super) fn fill(&mut self, socket: &OwnedFd, limits: &Limits) -> io::Result<Done<usize>> {
-        let held: usize = self.batches.iter().map(|batch| batch.handles.len()).sum();
+        // One that the kernel has dropped counts, too.
+        let held: usize = self.batches.iter().map(|batch| batch.handles.len().max(1)).sum();
         if held > usize::from(limits.max_handles) + 1 {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -307,9 +340,12 @@ impl Ahead {
     /// Makes room behind what has come, more of it the more has come.
     fn make_room(&mut self) {
         if self.start == self.end {
+            let was_filled = self.end == self.room.len();
             (self.start, self.end) = (0, 0);
             if self.room.len() > MOST_ROOM {
                 self.room = Vec::new();
+            } else if was_filled && self.room.len() < MOST_ROOM {
+                self.room.resize(MOST_ROOM, 0);
             }
         } else if self.start > 0 && self.end == self.room.len() {
             self.room.copy_within(self.start..self.end, 0);
@@ -343,20 +379,29 @@ impl Ahead {
     }
 
     /// Goes on from there.
-    pub(super) fn unpacked(luggage: Luggage) -> Self {
+    ///
+    /// # Errors
+    /// If what was to be a slab is none.
+    pub(super) fn unpacked(luggage: Luggage) -> io::Result<Self> {
         let Luggage { bytes, batches, slabs } = luggage;
+        slabs.iter().try_for_each(|(_, Held(memory))| check_memory(memory))?;
         let batches = batches.into_iter().map(|(until, is_cut, handles)| Batch {
             until,
             is_cut,
             handles: handles.into_iter().map(|Held(handle)| handle).collect(),
         });
-        Self {
+        Ok(Self {
             end: bytes.len(),
             position: bytes.len() as u64,
             room: bytes.into(),
             batches: batches.collect(),
             slabs: slabs.into_iter().map(|(number, Held(memory))| (number, memory)).collect(),
             ..Self::default()
-        }
+        })
     }
+}
+
+/// Of nothing else than memory is it known that reading does not wait.
+fn check_memory(slab: &OwnedFd) -> io::Result<()> {
+    Ok(fcntl_get_seals(slab).map(drop)?)
 }

@@ -8,6 +8,8 @@
 //! | slab: 8 bytes | for each string, 8 bytes: its length, and above it whether the slab has it |
 //! ```
 //!
+//! A long body stands aside itself, as the last of the strings.
+//!
 //! All numbers are little-endian. `handles` counts the descriptors that travel beside the first bytes of the frame; that of a
 //! new slab comes first.
 
@@ -25,9 +27,12 @@ pub(super) const ENTRY: usize = 8;
 pub(super) enum Kind {
     /// A value, encoded.
     Message = 1,
-    /// Bytes, as they are. Long ones stand aside.
+    /// Bytes, as they are.
     Bytes = 2,
 }
+
+/// Above a kind, where the body is the last of the strings aside.
+const BODY_ASIDE: u8 = 0x80;
 
 /// The first bytes of a frame, read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,29 +41,30 @@ pub(super) struct Header {
     pub(super) handles: u16,
     pub(super) kind: Kind,
     pub(super) aside: u8,
+    /// Whether the body is the last of them.
+    pub(super) body_aside: bool,
 }
 
 impl Header {
     pub(super) const fn to_bytes(self) -> [u8; HEADER] {
         let [a, b, c, d] = self.length.to_le_bytes();
         let [e, f] = self.handles.to_le_bytes();
-        [a, b, c, d, e, f, self.kind as u8, self.aside]
+        let kind = self.kind as u8 | if self.body_aside { BODY_ASIDE } else { 0 };
+        [a, b, c, d, e, f, kind, self.aside]
     }
 
     /// `None` if a peer of ours would not write this.
     pub(super) fn from_bytes(bytes: [u8; HEADER]) -> Option<Self> {
         let [a, b, c, d, e, f, kind, aside] = bytes;
-        let kind = match kind {
+        let body_aside = kind & BODY_ASIDE != 0;
+        let kind = match kind & !BODY_ASIDE {
             1 => Kind::Message,
             2 => Kind::Bytes,
             _ => return None,
         };
-        Some(Self {
-            length: u32::from_le_bytes([a, b, c, d]),
-            handles: u16::from_le_bytes([e, f]),
-            kind,
-            aside,
-        })
+        let (length, handles) = (u32::from_le_bytes([a, b, c, d]), u16::from_le_bytes([e, f]));
+        let is_one = !body_aside || aside > 0 && length == 0;
+        is_one.then_some(Self { length, handles, kind, aside, body_aside })
     }
 
     /// How long the part is that says what stands aside.
@@ -131,11 +137,17 @@ mod tests {
 
     #[test]
     fn headers() {
-        let header = Header { length: 0x0102_0304, handles: 0x0506, kind: Kind::Bytes, aside: 7 };
+        let (length, handles, kind) = (0x0102_0304, 0x0506, Kind::Bytes);
+        let header = Header { length, handles, kind, aside: 7, body_aside: false };
         assert_eq!(header.to_bytes(), [4, 3, 2, 1, 6, 5, 2, 7]);
         assert_eq!(Header::from_bytes(header.to_bytes()), Some(header));
         assert_eq!(header.length_of_table(), 64);
-        for kind in [0, 3, 255] {
+        let long = Header { length: 0, body_aside: true, ..header };
+        assert_eq!(long.to_bytes(), [0, 0, 0, 0, 6, 5, 0x82, 7]);
+        assert_eq!(Header::from_bytes(long.to_bytes()), Some(long));
+        assert_eq!(Header::from_bytes([0, 0, 0, 0, 6, 5, 0x82, 0]), None, "no string is the body");
+        assert_eq!(Header::from_bytes([1, 0, 0, 0, 6, 5, 0x82, 7]), None, "two bodies");
+        for kind in [0, 3, 0x80, 255] {
             assert_eq!(Header::from_bytes([4, 3, 2, 1, 6, 5, kind, 7]), None);
         }
     }
@@ -153,7 +165,7 @@ mod tests {
 
     #[test]
     fn sizes() {
-        let header = Header { length: 10, handles: 0, kind: Kind::Message, aside: 2 };
+        let header = Header { length: 10, handles: 0, kind: Kind::Message, aside: 2, body_aside: false };
         let string = |length| StringEntry { length, in_slab: false };
         let limits = Limits::DEFAULT.max_message(30);
         assert_eq!(size(&header, &[string(15), string(5)], &limits), Ok(30));

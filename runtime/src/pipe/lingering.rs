@@ -1,9 +1,10 @@
-//! Messages that were accepted and whose sender is done with, or busy: what an orderly end waits for.
+//! Messages that were accepted, and whose sender is done with, or busy: what an orderly end waits for.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::LazyLock;
 
-static COUNT: Mutex<usize> = Mutex::new(0);
-static NONE: Condvar = Condvar::new();
+use tokio::sync::watch;
+
+static COUNT: LazyLock<watch::Sender<usize>> = LazyLock::new(|| watch::Sender::new(0));
 
 /// That something is still to be written. Over when dropped.
 #[derive(Debug)]
@@ -11,23 +12,24 @@ pub(super) struct Lingering(());
 
 impl Lingering {
     pub(super) fn begin() -> Self {
-        *COUNT.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        COUNT.send_modify(|count| *count += 1);
         Self(())
     }
 }
 
 impl Drop for Lingering {
     fn drop(&mut self) {
-        let mut count = COUNT.lock().unwrap_or_else(PoisonError::into_inner);
-        *count -= 1;
-        if *count == 0 {
-            NONE.notify_all();
-        }
+        COUNT.send_modify(|count| *count -= 1);
     }
 }
 
-/// Blocks until everything that was accepted is written, or its receiver is gone.
-pub(crate) fn wait_until_written() {
-    let count = COUNT.lock().unwrap_or_else(PoisonError::into_inner);
-    drop(NONE.wait_while(count, |count| *count > 0));
+/// Waits until everything that was accepted is with the kernel, or its receiver is gone.
+pub(crate) async fn written() {
+    // The sender is a static: it does not end.
+    drop(COUNT.subscribe().wait_for(|count| *count == 0).await);
+}
+
+/// Whether something is still to be written.
+pub(crate) fn is_unwritten() -> bool {
+    *COUNT.borrow() > 0
 }

@@ -28,7 +28,7 @@ use bytes::Bytes;
 use crate::wire::{Limits, Message};
 
 pub use error::{RecvError, SendError, TryRecvError, TrySendError};
-pub(crate) use lingering::wait_until_written;
+pub(crate) use lingering::{is_unwritten, written};
 pub use receiver::Receiver;
 pub use sender::Sender;
 

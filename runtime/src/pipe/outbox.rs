@@ -4,12 +4,16 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::runtime::Handle;
+use tokio::select;
+use tokio::sync::Notify;
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use super::lingering::Lingering;
@@ -34,6 +38,10 @@ const PATIENCE: u32 = 10;
 pub(super) struct Outbox {
     socket: Arc<OwnedFd>,
     state: Mutex<State>,
+    /// Told when nothing waits any more.
+    emptied: Notify,
+    /// Whether a task of the runtime that was current is about to write.
+    is_flushing: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -46,8 +54,6 @@ struct State {
     /// The room of a piece that was written.
     spare: Vec<u8>,
     broken: Option<Broken>,
-    /// Whether a task of the runtime that was current is about to write.
-    is_flushing: bool,
     /// Whether a task of the control thread looks after it.
     is_drained: bool,
 }
@@ -80,7 +86,7 @@ pub(super) enum Written {
 
 impl Outbox {
     pub(super) fn new(socket: Arc<OwnedFd>) -> Self {
-        Self { socket, state: Mutex::default() }
+        Self { socket, state: Mutex::default(), emptied: Notify::new(), is_flushing: AtomicBool::new(false) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -105,14 +111,39 @@ impl Outbox {
         state.broken.map_or(Ok(state.unsent <= backlog && state.handles == 0), Err)
     }
 
-    /// Takes a frame: its head, which short ones are gathered by, with the descriptors beside it, and long strings.
-    pub(super) fn push(&self, head: &[&[u8]], handles: Vec<Arc<OwnedFd>>, strings: Vec<Vec<u8>>) {
+    /// Whether a run of messages is about to be written.
+    pub(super) fn is_flushing(&self) -> bool {
+        self.is_flushing.load(Relaxed)
+    }
+
+    /// Takes a frame, its head with the descriptors beside it and its long strings, and writes, unless less than
+    /// `batch` waits: then it is written soon, whether or not its sender is used again, at the next chance of the runtime that
+    /// is current, and by the control thread where that does not come.
+    ///
+    /// # Errors
+    /// If nothing can be written any more.
+    pub(super) fn push(
+        self: &Arc<Self>,
+        head: &[&[u8]],
+        handles: Vec<Arc<OwnedFd>>,
+        strings: Vec<Vec<u8>>,
+        batch: usize,
+    ) -> Result<(), Broken> {
         let mut state = self.state();
-        state.push_head(head, handles);
-        for bytes in strings {
-            state.unsent += bytes.len();
-            state.pieces.push_back(Piece { bytes, ..Piece::default() });
+        state.push(head, handles, strings);
+        if state.unsent >= batch || state.broken.is_some() {
+            self.write_locked(&mut state)?;
         }
+        if state.unsent == 0 {
+            return Ok(());
+        }
+        // Not while it is locked: a runtime that has ended drops the task at once, which writes.
+        let flushes = state.unsent < batch && !self.is_flushing.swap(true, Relaxed);
+        self.drain_locked(state);
+        if flushes {
+            self.flush_soon();
+        }
+        Ok(())
     }
 
     /// Writes as much as the kernel takes.
@@ -120,7 +151,15 @@ impl Outbox {
     /// # Errors
     /// If nothing can be written any more; what has waited is gone.
     pub(super) fn write(&self) -> Result<Written, Broken> {
-        self.state().write(&self.socket)
+        self.write_locked(&mut self.state())
+    }
+
+    fn write_locked(&self, state: &mut State) -> Result<Written, Broken> {
+        let written = state.write(&self.socket);
+        if state.unsent == 0 && state.is_drained {
+            self.emptied.notify_one();
+        }
+        written
     }
 
     /// The same, for a [`Watch`]; memory that the system is short of is not waited for here.
@@ -132,23 +171,13 @@ impl Outbox {
         }
     }
 
-    /// Sees to it that what waits is written, whether or not its sender is used again: at the next chance of the runtime
-    /// that is current, and by the control thread where that does not come. Not if so much waits that it is better
-    /// written now.
-    pub(super) fn write_soon(self: &Arc<Self>, batch: usize) -> bool {
-        let mut state = self.state();
-        if state.unsent >= batch || state.broken.is_some() {
-            return false;
+    fn flush_soon(self: &Arc<Self>) {
+        let flushing = Flushing(Arc::clone(self));
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(flushing.flush())),
+            // The control thread will.
+            Err(_none) => drop(flushing),
         }
-        if !state.is_flushing
-            && let Ok(runtime) = Handle::try_current()
-        {
-            state.is_flushing = true;
-            let flushing = Flushing(Arc::clone(self));
-            drop(runtime.spawn(async move { drop(flushing) }));
-        }
-        self.drain_locked(state);
-        true
     }
 
     /// Lets the control thread write what the sender does not.
@@ -167,6 +196,13 @@ impl Outbox {
         control.run(drain(Arc::clone(self), Lingering::begin()));
     }
 
+    async fn write_when_there_is_room(&self) {
+        let mut watch = Watch::new(Interest::WRITABLE);
+        // An epoll takes a descriptor once, and this one's may be in it for the sender.
+        let Ok(socket) = self.socket.try_clone().map(Arc::new) else { return };
+        drop(poll_fn(|context| watch.poll_by(&socket, context, || self.write_or_block())).await);
+    }
+
     /// Whether the control thread is done.
     fn is_drained(&self) -> bool {
         let mut state = self.state();
@@ -177,6 +213,17 @@ impl Outbox {
 }
 
 impl State {
+    fn push(&mut self, head: &[&[u8]], handles: Vec<Arc<OwnedFd>>, strings: Vec<Vec<u8>>) {
+        if self.broken.is_some() {
+            return;
+        }
+        self.push_head(head, handles);
+        for bytes in strings {
+            self.unsent += bytes.len();
+            self.pieces.push_back(Piece { bytes, ..Piece::default() });
+        }
+    }
+
     fn push_head(&mut self, head: &[&[u8]], handles: Vec<Arc<OwnedFd>>) {
         let length: usize = head.iter().map(|part| part.len()).sum();
         self.unsent += length;
@@ -263,31 +310,40 @@ impl State {
     fn give_up(&mut self, error: Errno) -> Broken {
         let is_gone = matches!(error, Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN);
         let broken = if is_gone { Broken::Closed } else { Broken::System(error) };
-        *self = Self {
-            broken: Some(broken),
-            is_flushing: self.is_flushing,
-            is_drained: self.is_drained,
-            ..Self::default()
-        };
+        *self = Self { broken: Some(broken), is_drained: self.is_drained, ..Self::default() };
         broken
     }
 }
 
-/// Writes when it is dropped: when its task runs, or when its runtime ends before that.
+/// Writes when it is dropped: when its task is done, or when its runtime ends before that.
 struct Flushing(Arc<Outbox>);
+
+impl Flushing {
+    /// Waits for as long as each look finds more: whoever sends in a run is not done yet. A whole batch does not wait for this.
+    async fn flush(self) {
+        let mut waits = 0;
+        loop {
+            yield_now().await;
+            let unsent = self.0.state().unsent;
+            if unsent <= waits {
+                return;
+            }
+            waits = unsent;
+        }
+    }
+}
 
 impl Drop for Flushing {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        state.is_flushing = false;
+        self.0.is_flushing.store(false, Relaxed);
         // What comes of it is told to whoever sends next; what is left is for the control thread.
-        let _ = state.write(&self.0.socket);
+        let _ = self.0.write_locked(&mut state);
     }
 }
 
 /// Writes, on the control thread, until nothing is left.
 async fn drain(outbox: Arc<Outbox>, _until_then: Lingering) {
-    let mut watch = Watch::new(Interest::WRITABLE);
     let mut ticks = 0;
     loop {
         sleep(TICK).await;
@@ -296,10 +352,11 @@ async fn drain(outbox: Arc<Outbox>, _until_then: Lingering) {
             return;
         }
         if ticks > PATIENCE {
-            let write = poll_fn(|context| watch.poll_by(&outbox.socket, context, || outbox.write_or_block()));
-            // An error is told to whoever sends next.
-            drop(write.await);
-            watch.stop();
+            select! {
+                // An error is told to whoever sends next.
+                () = outbox.write_when_there_is_room() => {}
+                () = outbox.emptied.notified() => {}
+            }
         }
     }
 }

@@ -11,17 +11,17 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use serde::de::{Deserialize, Deserializer};
+use rustix::event::PollFlags;
+use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Error as _, Serialize, Serializer};
 use tokio::io::Interest;
 use tokio::task::coop::poll_proceed;
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, Frame};
 use super::error::{RecvError, TryRecvError};
 use super::frame::Kind;
 use super::travel::{Given, TakenReceiver, check_type, hash_of};
-use super::watch::{Done, Watch};
-use crate::block_on::block_on;
+use super::watch::{Done, FOREVER, Watch, wait_for};
 use crate::wire::beside::HandleKind;
 use crate::wire::{Limits, Message, unpack};
 
@@ -103,13 +103,13 @@ impl<T> Receiver<T> {
     }
 
     fn take_bytes(&mut self) -> Result<Bytes, RecvError> {
-        let mut frame = self.ahead.take(&self.socket, &self.limits).inspect_err(|error| {
-            self.has_ended |= error.ends_the_pipe();
-        })?;
-        Ok(match frame.strings.pop_front() {
-            Some(bytes) => bytes.into(),
-            None => Bytes::copy_from_slice(self.ahead.body(&frame)),
-        })
+        let frame = self.take_frame()?;
+        Ok(self.ahead.own_body(frame))
+    }
+
+    fn take_frame(&mut self) -> Result<Frame, RecvError> {
+        let frame = self.ahead.take(&self.socket, &self.limits);
+        frame.inspect_err(|error| self.has_ended |= error.ends_the_pipe())
     }
 
     /// Waits until a frame has come whole, and says what it is; `None` at the end.
@@ -185,13 +185,20 @@ impl<T: Message> Receiver<T> {
         }
     }
 
-    /// Receives the next message, and blocks this thread meanwhile: for a plain process function, or a thread without a
-    /// runtime.
+    /// Receives the next message, and blocks this thread meanwhile: for a plain process function, or a thread of its own. It
+    /// needs no runtime.
     ///
     /// # Errors
     /// As [`recv`](Self::recv).
     pub fn blocking_recv(&mut self) -> Result<Option<T>, RecvError> {
-        block_on(self.recv())
+        loop {
+            match self.try_recv() {
+                Ok(message) => return Ok(Some(message)),
+                Err(TryRecvError::Closed) => return Ok(None),
+                Err(TryRecvError::Failed(error)) => return Err(error),
+                Err(TryRecvError::Empty) => wait_for(&self.socket, PollFlags::IN, FOREVER)?,
+            }
+        }
     }
 
     fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<T>, RecvError>> {
@@ -208,9 +215,7 @@ impl<T: Message> Receiver<T> {
         if kind != Kind::Message {
             return Err(RecvError::NotAMessage);
         }
-        let mut frame = self.ahead.take(&self.socket, &self.limits).inspect_err(|error| {
-            self.has_ended |= error.ends_the_pipe();
-        })?;
+        let mut frame = self.take_frame()?;
         let (handles, strings) = (std::mem::take(&mut frame.handles), std::mem::take(&mut frame.strings));
         Ok(unpack(self.ahead.body(&frame), handles, Some(strings), &self.limits)?)
     }
@@ -248,9 +253,9 @@ impl<T> Serialize for Receiver<T> {
 
 impl<'de, T> Deserialize<'de> for Receiver<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (TakenReceiver(socket), hash, limits, has_ended, luggage) =
-            Deserialize::deserialize(deserializer)?;
+        let (TakenReceiver(end), hash, limits, has_ended, luggage) = Deserialize::deserialize(deserializer)?;
         check_type::<T, _>(hash)?;
-        Ok(Self { ahead: Ahead::unpacked(luggage), has_ended, ..Self::new(socket, limits) })
+        let ahead = Ahead::unpacked(luggage).map_err(D::Error::custom)?;
+        Ok(Self { ahead, has_ended, ..Self::new(Arc::clone(&end.handle), end.narrow(limits)) })
     }
 }

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_sink::Sink;
+use rustix::event::PollFlags;
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Error as _, Serialize, Serializer};
 use tokio::io::Interest;
@@ -22,11 +23,11 @@ use super::frame::{Header, Kind, SlabEntry, StringEntry};
 use super::outbox::{Broken, Outbox, Written};
 use super::pace::Pace;
 use super::travel::{Given, TakenSender, check_type, hash_of};
-use super::watch::Watch;
-use crate::block_on::block_on;
+use super::watch::{Watch, wait_for};
 use crate::control::Control;
 use crate::wire::beside::HandleKind;
-use crate::wire::{ASIDE, Aside, EncodeError, Limits, Message, Parcel, Part, Slabs, pack_into};
+use crate::wire::handles::MAX_HANDLES;
+use crate::wire::{ASIDE, Aside, Claim, EncodeError, Limits, MOST, Message, Parcel, Part, Slabs, pack_into};
 
 /// How many bytes may wait for the receiver to make room, besides what the kernel holds. More is not accepted.
 const BACKLOG: usize = 64 << 10;
@@ -49,7 +50,7 @@ const BATCH: usize = 16 << 10;
 pub struct Sender<T> {
     outbox: Arc<Outbox>,
     socket: Arc<OwnedFd>,
-    slabs: Arc<Slabs>,
+    aside: Aside,
     limits: Limits,
     room: Watch,
     pace: Pace,
@@ -87,7 +88,7 @@ impl<T> Sender<T> {
     pub(super) fn new(socket: Arc<OwnedFd>, limits: Limits) -> Self {
         Self {
             outbox: Arc::new(Outbox::new(Arc::clone(&socket))),
-            slabs: Arc::new(Slabs::new(Arc::clone(&socket))),
+            aside: Aside::new(Slabs::new(Arc::clone(&socket))),
             socket,
             limits,
             room: Watch::new(Interest::WRITABLE),
@@ -173,58 +174,56 @@ impl<T> Sender<T> {
         if self.outbox.has_room(BACKLOG).map_err(io::Error::from)? { Ok(()) } else { Err(Refusal::Full) }
     }
 
+    fn blocking_room(&self) -> Result<(), Refusal> {
+        loop {
+            match self.try_room() {
+                Err(Refusal::Full) => wait_for(&self.socket, PollFlags::OUT, CROWDED)?,
+                other => return other,
+            }
+        }
+    }
+
     fn accept_bytes(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         let (size, limit) = (bytes.len() as u64, self.limits.max_message);
         if size > limit {
-            return Err(too_large(size, limit));
+            return Err(Refusal::Encode(EncodeError::TooLarge { size, limit }));
         }
-        let parcel = if bytes.len() >= ASIDE {
-            let mut aside = Aside::new(Arc::clone(&self.slabs));
-            aside.put(bytes);
-            Parcel { bytes: Vec::new(), aside: Some(aside), handles: Vec::new() }
+        let mut room = std::mem::take(&mut self.scratch);
+        room.clear();
+        let is_long = bytes.len() >= ASIDE;
+        if is_long {
+            self.aside.put(bytes);
         } else {
-            let mut room = std::mem::take(&mut self.scratch);
-            room.clear();
             room.extend_from_slice(bytes);
-            Parcel { bytes: room, aside: None, handles: Vec::new() }
-        };
-        self.take_in(Kind::Bytes, parcel)
+        }
+        self.take_in(Kind::Bytes, is_long, Parcel { bytes: room, handles: Vec::new() })
     }
 
-    /// Puts an encoded message behind those that wait, and writes.
-    fn take_in(&mut self, kind: Kind, parcel: Parcel) -> Result<(), Refusal> {
-        let Parcel { bytes, aside, mut handles, .. } = parcel;
-        let (parts, claim) = aside.map(Aside::into_parts).unwrap_or_default();
+    /// Puts an encoded message behind those that wait, and writes: now, or, in a run, with what follows.
+    fn take_in(&mut self, kind: Kind, body_aside: bool, parcel: Parcel) -> Result<(), Refusal> {
+        let Parcel { bytes, handles } = parcel;
+        let batch = if self.pace.is_run(self.outbox.is_flushing()) { BATCH } else { 0 };
         let (size, limit) = (bytes.len() as u64, u64::from(u32::MAX));
-        let length = u32::try_from(size).map_err(|_too_long| too_large(size, limit))?;
-        if let Some(claim) = claim.as_ref().filter(|claim| !claim.is_known) {
-            handles.insert(0, Arc::clone(&claim.memory));
-        }
-        let slab = claim.as_ref().map(|claim| SlabEntry { number: claim.number, is_new: !claim.is_known });
-        let header = Header { length, handles: handles.len() as u16, kind, aside: parts.len() as u8 };
-        let (table, mut strings) = table(slab, parts);
-        if bytes.len() < ASIDE {
-            self.outbox.push(&[&header.to_bytes(), &table, &bytes], handles, strings);
-            self.scratch = bytes;
+        let too_large = |_| Refusal::Encode(EncodeError::TooLarge { size, limit });
+        let mut header = Header {
+            length: u32::try_from(size).map_err(too_large)?,
+            handles: handles.len() as u16,
+            kind,
+            aside: self.aside.count() as u8,
+            body_aside,
+        };
+        let pushed = if header.aside == 0 {
+            self.outbox.push(&[&header.to_bytes(), &bytes], handles, Vec::new(), batch)
         } else {
-            strings.insert(0, bytes);
-            self.outbox.push(&[&header.to_bytes(), &table], handles, strings);
-        }
-        if let Some(claim) = claim {
-            claim.send();
-        }
-        self.write()
-    }
-
-    /// Writes what was accepted: now, or, in a run, with what follows.
-    fn write(&mut self) -> Result<(), Refusal> {
-        if self.pace.is_run() && self.outbox.write_soon(BATCH) {
-            return Ok(());
-        }
-        if self.outbox.write().map_err(io::Error::from)? != Written::All {
-            self.outbox.drain();
-        }
-        Ok(())
+            let (parts, claim) = self.aside.take();
+            let new = claim.as_ref().filter(|claim| !claim.is_known).map(|claim| Arc::clone(&claim.memory));
+            let handles: Vec<_> = new.into_iter().chain(handles).collect();
+            header.handles = handles.len() as u16;
+            let (table, strings) = table(claim.as_ref(), parts);
+            self.outbox.push(&[&header.to_bytes(), &table, &bytes], handles, strings, batch)
+        };
+        self.scratch = bytes;
+        Ok(pushed.map_err(io::Error::from)?)
     }
 }
 
@@ -258,19 +257,30 @@ impl<T: Message> Sender<T> {
         sent.map_err(|refusal| (message, refusal).into())
     }
 
-    /// Sends a message, and blocks this thread meanwhile: for a plain process function, or a thread without a runtime.
+    /// Sends a message, and blocks this thread meanwhile: for a plain process function, or a thread of its own. It needs no
+    /// runtime.
     ///
     /// # Errors
     /// As [`send`](Self::send).
     pub fn blocking_send(&mut self, message: T) -> Result<(), SendError<T>> {
-        block_on(self.send(message))
+        let sent = self.blocking_room().and_then(|()| self.accept(&message));
+        sent.map_err(|refusal| refusal.with(message))
     }
 
     fn accept(&mut self, message: &T) -> Result<(), Refusal> {
-        let aside = Aside::new(Arc::clone(&self.slabs));
         let room = std::mem::take(&mut self.scratch);
-        let parcel = pack_into(room, Some(aside), message, &self.limits).map_err(Refusal::Encode)?;
-        self.take_in(Kind::Message, parcel)
+        let packed = pack_into(room, Some(&mut self.aside), message, &self.limits);
+        let mut parcel = packed.map_err(|error| {
+            self.aside.clear();
+            Refusal::Encode(error)
+        })?;
+        // Each byte of the head takes as many descriptors as there may be: with that many it stays long.
+        let is_long =
+            parcel.bytes.len() >= ASIDE && self.aside.count() < MOST && parcel.handles.len() < MAX_HANDLES;
+        if is_long {
+            self.aside.put_owned(std::mem::take(&mut parcel.bytes));
+        }
+        self.take_in(Kind::Message, is_long, parcel)
     }
 }
 
@@ -286,26 +296,21 @@ impl Refusal {
     }
 }
 
-fn too_large(size: u64, limit: u64) -> Refusal {
-    Refusal::Encode(EncodeError::TooLarge { size, limit })
-}
-
 /// What a frame says of the strings aside, and those that go on the stream.
-fn table(slab: Option<SlabEntry>, parts: Vec<Part>) -> (Vec<u8>, Vec<Vec<u8>>) {
-    if parts.is_empty() {
-        return Default::default();
-    }
+fn table(slab: Option<&Claim>, parts: Vec<Part>) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let slab = slab.map(|claim| SlabEntry { number: claim.number, is_new: !claim.is_known });
     let mut table = SlabEntry::to_bytes(slab).to_vec();
     let mut strings = Vec::new();
     for part in parts {
-        let entry = match part {
-            Part::InSlab { length } => StringEntry { length, in_slab: true },
+        let (length, in_slab) = match part {
+            Part::InSlab { length } => (length, true),
             Part::Here(bytes) => {
+                let length = bytes.len() as u64;
                 strings.push(bytes);
-                StringEntry { length: strings.last().map_or(0, Vec::len) as u64, in_slab: false }
+                (length, false)
             }
         };
-        table.extend_from_slice(&entry.to_bytes());
+        table.extend_from_slice(&StringEntry { length, in_slab }.to_bytes());
     }
     (table, strings)
 }
@@ -368,8 +373,8 @@ impl<T> Serialize for Sender<T> {
 
 impl<'de, T> Deserialize<'de> for Sender<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (TakenSender(socket), hash, limits) = Deserialize::deserialize(deserializer)?;
+        let (TakenSender(end), hash, limits) = Deserialize::deserialize(deserializer)?;
         check_type::<T, _>(hash)?;
-        Ok(Self::new(socket, limits))
+        Ok(Self::new(Arc::clone(&end.handle), end.narrow(limits)))
     }
 }

@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 
 use crate::passed::check_unix_stream;
-use crate::wire::beside::{HandleKind, Ownership, give, take};
+use crate::wire::beside::{HandleKind, Ownership, Taken, give, take};
 
 /// The socket of an end.
 pub(super) struct Given<'a> {
@@ -33,12 +33,12 @@ impl Serialize for Held {
 
 impl<'de> Deserialize<'de> for Held {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        take(HandleKind::Descriptor, deserializer).map(Self)
+        Ok(Self(take(HandleKind::Descriptor, deserializer)?.handle))
     }
 }
 
 /// The socket of an end that sends.
-pub(super) struct TakenSender(pub(super) Arc<OwnedFd>);
+pub(super) struct TakenSender(pub(super) Taken);
 
 impl<'de> Deserialize<'de> for TakenSender {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -47,7 +47,7 @@ impl<'de> Deserialize<'de> for TakenSender {
 }
 
 /// The socket of an end that receives.
-pub(super) struct TakenReceiver(pub(super) Arc<OwnedFd>);
+pub(super) struct TakenReceiver(pub(super) Taken);
 
 impl<'de> Deserialize<'de> for TakenReceiver {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -55,11 +55,11 @@ impl<'de> Deserialize<'de> for TakenReceiver {
     }
 }
 
-fn take_end<'de, D: Deserializer<'de>>(kind: HandleKind, deserializer: D) -> Result<Arc<OwnedFd>, D::Error> {
-    let socket = take(kind, deserializer)?;
-    check_unix_stream(socket.as_fd())
+fn take_end<'de, D: Deserializer<'de>>(kind: HandleKind, deserializer: D) -> Result<Taken, D::Error> {
+    let taken = take(kind, deserializer)?;
+    check_unix_stream(taken.handle.as_fd())
         .map_err(|error| D::Error::custom(format_args!("an end of a pipe is none: {error}")))?;
-    Ok(socket)
+    Ok(taken)
 }
 
 /// What tells pipes of different types apart. FNV-1a, of the type's name: both sides are the same program.

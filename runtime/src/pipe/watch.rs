@@ -4,7 +4,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Handle, Id};
@@ -94,5 +97,20 @@ fn current_runtime() -> io::Result<Handle> {
     match Handle::try_current() {
         Ok(runtime) => Ok(runtime),
         Err(_none) => Ok(Control::get().map_err(io::Error::other)?.runtime().clone()),
+    }
+}
+
+/// As long as it takes.
+pub(super) const FOREVER: Duration = Duration::MAX;
+
+/// Blocks this thread until a descriptor is ready, or for so long.
+///
+/// # Errors
+/// Those of `poll(2)`.
+pub(super) fn wait_for(socket: &OwnedFd, ready: PollFlags, most: Duration) -> io::Result<()> {
+    let most = Timespec::try_from(most).ok();
+    match poll(&mut [PollFd::new(socket, ready)], most.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }

@@ -25,23 +25,25 @@ pub(crate) enum Part {
     },
 }
 
-/// The long strings of a message that is being written.
+/// The long strings of the message that is being written.
 #[derive(Debug)]
 pub(crate) struct Aside {
-    slabs: Arc<Slabs>,
+    slabs: Slabs,
     claim: Option<Claim>,
     parts: Vec<Part>,
 }
 
 impl Aside {
-    pub(crate) fn new(slabs: Arc<Slabs>) -> Self {
+    pub(crate) const fn new(slabs: Slabs) -> Self {
         Self { slabs, claim: None, parts: Vec::new() }
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(crate) const fn count(&self) -> usize {
         self.parts.len()
     }
 
+    /// Puts a long string behind those before it. Where no slab is free, or the system has no memory for it, the socket is to
+    /// carry it.
     pub(crate) fn put(&mut self, bytes: &[u8]) {
         let part = if self.put_in_slab(bytes) {
             Part::InSlab { length: bytes.len() as u64 }
@@ -51,7 +53,16 @@ impl Aside {
         self.parts.push(part);
     }
 
-    /// Not if no slab is free, or the system has no memory for it: then the socket carries it.
+    /// The same, without a copy where the socket carries it.
+    pub(crate) fn put_owned(&mut self, bytes: Vec<u8>) {
+        let part = if self.put_in_slab(&bytes) {
+            Part::InSlab { length: bytes.len() as u64 }
+        } else {
+            Part::Here(bytes)
+        };
+        self.parts.push(part);
+    }
+
     fn put_in_slab(&mut self, bytes: &[u8]) -> bool {
         if bytes.len() < IN_SLAB {
             return false;
@@ -62,16 +73,27 @@ impl Aside {
         self.claim.as_mut().is_some_and(|claim| claim.append(bytes).is_ok())
     }
 
-    /// The strings, and the slab that some of them are in.
-    pub(crate) fn into_parts(self) -> (Vec<Part>, Option<Claim>) {
-        (self.parts, self.claim)
+    /// The strings, and the slab that some of them are in, which goes out.
+    pub(crate) fn take(&mut self) -> (Vec<Part>, Option<Claim>) {
+        let claim = self.claim.take();
+        if let Some(claim) = &claim {
+            self.slabs.sent(claim);
+        }
+        (std::mem::take(&mut self.parts), claim)
+    }
+
+    /// The message is not sent.
+    pub(crate) fn clear(&mut self) {
+        self.parts.clear();
+        if let Some(claim) = self.claim.take() {
+            self.slabs.give_up(&claim);
+        }
     }
 }
 
-/// An encoded message, and all that goes with it.
+/// An encoded message, and the handles beside it.
 #[derive(Debug)]
 pub(crate) struct Parcel {
     pub(crate) bytes: Vec<u8>,
-    pub(crate) aside: Option<Aside>,
     pub(crate) handles: Vec<Arc<OwnedFd>>,
 }

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 use serde::ser::{Error as _, Serialize, Serializer};
 
+use super::Limits;
+
 /// The newtype struct that a handle asks for.
 pub(super) const HANDLE: &str = "procession::Handle";
 
@@ -42,8 +44,27 @@ pub(crate) enum Ownership {
 /// The descriptors of a message that is being written.
 pub(crate) type Outgoing = Vec<Arc<OwnedFd>>;
 
-/// The descriptors of a message that is being read, in the order in which they were written.
-pub(crate) type Incoming = VecDeque<Arc<OwnedFd>>;
+/// The descriptors of a message that is being read.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    /// In the order in which they were written.
+    pub(crate) handles: VecDeque<Arc<OwnedFd>>,
+    /// What the limits of an end of a pipe may be at most: whoever has sent it may be hostile.
+    pub(crate) ceiling: Option<Limits>,
+}
+
+/// A descriptor that was in a message.
+pub(crate) struct Taken {
+    pub(crate) handle: Arc<OwnedFd>,
+    ceiling: Option<Limits>,
+}
+
+impl Taken {
+    /// The limits of an end, or those of the message that it came in where they are narrower.
+    pub(crate) fn narrow(&self, limits: Limits) -> Limits {
+        self.ceiling.map_or(limits, |ceiling| limits.within(&ceiling))
+    }
+}
 
 thread_local! {
     static OUTGOING: RefCell<Option<Outgoing>> = const { RefCell::new(None) };
@@ -106,10 +127,7 @@ impl Serialize for Given<'_> {
 ///
 /// # Errors
 /// If the message is none of ours, has a handle of another kind here, or none.
-pub(crate) fn take<'de, D: Deserializer<'de>>(
-    kind: HandleKind,
-    deserializer: D,
-) -> Result<Arc<OwnedFd>, D::Error> {
+pub(crate) fn take<'de, D: Deserializer<'de>>(kind: HandleKind, deserializer: D) -> Result<Taken, D::Error> {
     deserializer.deserialize_newtype_struct(HANDLE, Taking { kind })
 }
 
@@ -118,21 +136,23 @@ struct Taking {
 }
 
 impl<'de> Visitor<'de> for Taking {
-    type Value = Arc<OwnedFd>;
+    type Value = Taken;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a handle ({:?})", self.kind)
     }
 
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Arc<OwnedFd>, D::Error> {
-        let (handle, kind) = INCOMING.with_borrow_mut(|table| {
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Taken, D::Error> {
+        let (handle, ceiling, kind) = INCOMING.with_borrow_mut(|table| {
             let table = table.as_mut().ok_or_else(|| D::Error::custom(OUTSIDE))?;
             let kind = u8::deserialize(deserializer)?;
-            Ok((table.pop_front(), kind))
+            Ok((table.handles.pop_front(), table.ceiling, kind))
         })?;
         if kind != self.kind as u8 {
             return Err(D::Error::custom(format_args!("a handle is of kind {kind}, not {:?}", self.kind)));
         }
-        handle.ok_or_else(|| D::Error::custom("fewer handles came beside it than stand in it"))
+        let handle =
+            handle.ok_or_else(|| D::Error::custom("fewer handles came beside it than stand in it"))?;
+        Ok(Taken { handle, ceiling })
     }
 }

@@ -47,11 +47,22 @@ impl Limits {
         self
     }
 
-    /// Sets how many handles may stand beside one message.
+    /// Sets how many handles may stand beside one message; 65 534 at most.
     #[must_use]
     pub const fn max_handles(mut self, handles: u16) -> Self {
-        self.max_handles = handles;
+        self.max_handles = if handles < u16::MAX { handles } else { u16::MAX - 1 };
         self
+    }
+
+    /// The narrower of both.
+    pub(crate) fn within(self, other: &Self) -> Self {
+        let heap = |limits: &Self| limits.max_heap.unwrap_or(u64::MAX);
+        Self {
+            max_message: self.max_message.min(other.max_message),
+            max_depth: self.max_depth.min(other.max_depth),
+            max_heap: Some(heap(&self).min(heap(other))).filter(|heap| *heap < u64::MAX),
+            max_handles: self.max_handles.min(other.max_handles),
+        }
     }
 
     /// # Errors

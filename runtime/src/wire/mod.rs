@@ -15,7 +15,7 @@ mod slab;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use aside::{ASIDE, Aside, Parcel, Part};
+pub(crate) use aside::{ASIDE, Aside, MOST, Parcel, Part};
 pub(crate) use connection::{Came, Connection};
 pub use decode::{DecodeError, Decoder, decode};
 pub(crate) use decode::{unpack, unpack_whole};
@@ -24,4 +24,4 @@ pub(crate) use encode::{pack, pack_into};
 pub use limits::Limits;
 pub use message::Message;
 pub(crate) use packet::Packet;
-pub(crate) use slab::{SLABS, Slabs, give_back, read_slab};
+pub(crate) use slab::{Claim, SLABS, Slabs, forget, give_back, read_slab};

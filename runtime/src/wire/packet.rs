@@ -16,7 +16,7 @@ pub(crate) struct Packet {
 
 impl From<Parcel> for Packet {
     fn from(parcel: Parcel) -> Self {
-        let Parcel { bytes, handles, .. } = parcel;
+        let Parcel { bytes, handles } = parcel;
         Self { bytes: bytes.into(), handles }
     }
 }

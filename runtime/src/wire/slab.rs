@@ -7,16 +7,21 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, fstat, ftruncate, memfd_create};
 use rustix::io::{pread, pwrite, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::process::{Resource, getrlimit};
+
+use crate::sys;
 
 /// How many slabs a sender has.
 pub(crate) const SLABS: usize = 4;
+
+/// Above a slab's number, where the receiver does not have it.
+const UNKNOWN: u64 = 1 << 62;
 
 /// A slab that is this many times larger than what it is claimed for gives memory back.
 const WASTE: u64 = 4;
@@ -29,11 +34,6 @@ const KEPT: u64 = 1 << 20;
 pub(crate) struct Slabs {
     /// Where their numbers come back.
     socket: Arc<OwnedFd>,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
     slabs: Vec<Slab>,
     /// The receiver has said something else than numbers: there are no slabs any more.
     is_off: bool,
@@ -44,75 +44,73 @@ struct Slab {
     number: u64,
     memory: Arc<OwnedFd>,
     length: u64,
+    /// Whether the receiver has its descriptor.
     is_known: bool,
     is_busy: bool,
 }
 
-/// A slab that one message has for itself. Dropped, it is free again; [`Claim::send`] leaves that to the receiver.
+/// A slab that one message has for itself.
 #[derive(Debug)]
 pub(crate) struct Claim {
-    slabs: Arc<Slabs>,
     pub(crate) number: u64,
     pub(crate) memory: Arc<OwnedFd>,
     length: u64,
-    /// Whether the receiver has its descriptor.
     pub(crate) is_known: bool,
-    was_sent: bool,
 }
 
 impl Slabs {
-    pub(crate) fn new(socket: Arc<OwnedFd>) -> Self {
-        Self { socket, state: Mutex::default() }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) const fn new(socket: Arc<OwnedFd>) -> Self {
+        Self { socket, slabs: Vec::new(), is_off: false }
     }
 
     /// A free slab, if there is one or may be one more, and the system has a descriptor for it.
-    pub(super) fn claim(self: &Arc<Self>) -> Option<Claim> {
-        let mut state = self.state();
-        if !state.slabs.iter().any(|slab| !slab.is_busy) {
-            self.take_back(&mut state);
-            if state.is_off {
+    pub(super) fn claim(&mut self) -> Option<Claim> {
+        if self.slabs.iter().all(|slab| slab.is_busy) {
+            self.take_back();
+            if self.is_off {
                 return None;
             }
-            if state.slabs.iter().all(|slab| slab.is_busy) && state.slabs.len() < SLABS {
-                state.slabs.push(Slab::new().ok()?);
+            if self.slabs.iter().all(|slab| slab.is_busy) && self.slabs.len() < SLABS {
+                self.slabs.push(Slab::new().ok()?);
             }
         }
-        let slab = state.slabs.iter_mut().find(|slab| !slab.is_busy)?;
+        let slab = self.slabs.iter_mut().find(|slab| !slab.is_busy)?;
         slab.is_busy = true;
-        let (memory, slabs) = (Arc::clone(&slab.memory), Arc::clone(self));
-        Some(Claim {
-            slabs,
-            number: slab.number,
-            memory,
-            length: 0,
-            is_known: slab.is_known,
-            was_sent: false,
-        })
+        let Slab { number, is_known, .. } = *slab;
+        Some(Claim { number, memory: Arc::clone(&slab.memory), length: 0, is_known })
     }
 
-    /// Hears which slabs were read.
-    fn take_back(&self, state: &mut State) {
-        let mut numbers = [0; 8 * SLABS];
-        let Ok((count, _)) = recv(&*self.socket, &mut numbers[..], RecvFlags::DONTWAIT) else { return };
-        let (numbers, rest) = numbers[..count].as_chunks();
-        state.is_off |= !rest.is_empty();
-        for number in numbers.iter().map(|bytes| u64::from_le_bytes(*bytes)) {
-            if let Some(slab) = state.slabs.iter_mut().find(|slab| slab.number == number) {
+    /// Hears which slabs were read, and which the receiver does not have.
+    fn take_back(&mut self) {
+        let mut words = [0; 8 * SLABS];
+        let Ok((count, _)) = recv(&*self.socket, &mut words[..], RecvFlags::DONTWAIT) else { return };
+        let (words, rest) = words[..count].as_chunks();
+        self.is_off |= !rest.is_empty();
+        for word in words.iter().map(|bytes| u64::from_le_bytes(*bytes)) {
+            self.slabs.retain(|slab| slab.number | UNKNOWN != word);
+            if let Some(slab) = self.slabs.iter_mut().find(|slab| slab.number == word) {
                 slab.is_busy = false;
             }
         }
     }
 
-    /// Ends a claim.
-    fn settle(&self, claim: &Claim) {
-        let mut state = self.state();
-        let Some(slab) = state.slabs.iter_mut().find(|slab| slab.number == claim.number) else { return };
-        slab.is_busy = claim.was_sent;
-        slab.is_known |= claim.was_sent;
+    /// The message goes out: the slab is the receiver's until it says otherwise.
+    pub(super) fn sent(&mut self, claim: &Claim) {
+        if let Some(slab) = self.slab(claim) {
+            slab.is_known = true;
+        }
+    }
+
+    /// The message does not go out.
+    pub(super) fn give_up(&mut self, claim: &Claim) {
+        if let Some(slab) = self.slab(claim) {
+            slab.is_busy = false;
+        }
+    }
+
+    /// The slab that was claimed, with no more memory than is worth keeping.
+    fn slab(&mut self, claim: &Claim) -> Option<&mut Slab> {
+        let slab = self.slabs.iter_mut().find(|slab| slab.number == claim.number)?;
         if slab.length > KEPT
             && slab.length / WASTE > claim.length
             && ftruncate(&slab.memory, claim.length).is_ok()
@@ -120,14 +118,15 @@ impl Slabs {
             slab.length = 0;
         }
         slab.length = slab.length.max(claim.length);
+        Some(slab)
     }
 }
 
 impl Slab {
     fn new() -> io::Result<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = u64::from(std::process::id()) << 32 | u64::from(NUMBER.fetch_add(1, Ordering::Relaxed));
         let memory = Arc::new(memfd_create(c"procession", MemfdFlags::CLOEXEC)?);
+        // No other memfd has the same, in whatever process.
+        let number = fstat(&memory)?.st_ino & !UNKNOWN;
         Ok(Self { number, memory, length: 0, is_known: false, is_busy: false })
     }
 }
@@ -138,7 +137,12 @@ impl Claim {
     /// # Errors
     /// Those of `pwrite(2)`; nothing is at the end then.
     pub(super) fn append(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        // Beyond it the kernel sends SIGXFSZ, which ends the process.
+        let limit = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
         let mut end = self.length;
+        if end.saturating_add(bytes.len() as u64) > limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         while !bytes.is_empty() {
             match retry_on_intr(|| pwrite(&self.memory, bytes, end))? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
@@ -148,18 +152,10 @@ impl Claim {
         self.length = end;
         Ok(())
     }
-
-    /// The message goes out: the slab is the receiver's until it says otherwise.
-    pub(crate) fn send(mut self) {
-        self.was_sent = true;
-    }
 }
 
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.slabs.settle(self);
-    }
-}
+/// From how many bytes on memory is asked for in large pages.
+const LARGE: usize = 4 << 20;
 
 /// Reads what stands in a slab, in pieces, so that memory grows with what is there and not with what was announced.
 ///
@@ -172,6 +168,9 @@ pub(crate) fn read_slab(memory: impl AsFd, offset: u64, length: u64) -> io::Resu
     while bytes.len() < length {
         let piece = (length - bytes.len()).min(PIECE);
         bytes.try_reserve_exact(piece).map_err(io::Error::other)?;
+        if piece >= LARGE {
+            sys::prefer_large_pages(bytes.spare_capacity_mut());
+        }
         let at = offset + bytes.len() as u64;
         if retry_on_intr(|| pread(&memory, spare_capacity(&mut bytes), at))? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -184,4 +183,9 @@ pub(crate) fn read_slab(memory: impl AsFd, offset: u64, length: u64) -> io::Resu
 /// Says that a slab was read. An error means that the sender is gone.
 pub(crate) fn give_back(socket: impl AsFd, number: u64) {
     let _ = send(socket, &number.to_le_bytes(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+}
+
+/// Says that a slab's descriptor has not come.
+pub(crate) fn forget(socket: impl AsFd, number: u64) {
+    give_back(socket, number | UNKNOWN);
 }

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use self::fault::Fault;
 use self::reader::Reader;
+use super::beside::Incoming;
 use super::{Limits, Message, Packet};
 
 mod deserializer;
@@ -48,7 +49,8 @@ impl<'de> Decoder<'de> {
 
     /// As [`new`](Self::new), with the handles that came beside the message.
     pub(crate) fn with_handles(bytes: &'de [u8], handles: Vec<Arc<OwnedFd>>, limits: Limits) -> Self {
-        let reader = Reader::with(bytes, Some(handles.into()), None, &limits);
+        let handles = Incoming { handles: handles.into(), ceiling: None };
+        let reader = Reader::with(bytes, Some(handles), None, &limits);
         Self { reader, last: (None, type_name::<()>()) }
     }
 
@@ -90,11 +92,12 @@ fn read<T: DeserializeOwned>(mut reader: Reader<'_>) -> Result<T, DecodeError> {
 /// As [`decode`], and if other handles or strings came than the value has.
 pub(crate) fn unpack<T: DeserializeOwned>(
     bytes: &[u8],
-    handles: Vec<Arc<OwnedFd>>,
+    handles: VecDeque<Arc<OwnedFd>>,
     aside: Option<VecDeque<Vec<u8>>>,
     limits: &Limits,
 ) -> Result<T, DecodeError> {
-    read(Reader::with(bytes, Some(handles.into()), aside, limits))
+    let handles = Incoming { handles, ceiling: Some(*limits) };
+    read(Reader::with(bytes, Some(handles), aside, limits))
 }
 
 /// Decodes a message that is one value, and came whole.
@@ -102,7 +105,7 @@ pub(crate) fn unpack<T: DeserializeOwned>(
 /// # Errors
 /// As [`unpack`].
 pub(crate) fn unpack_whole<T: DeserializeOwned>(packet: Packet, limits: &Limits) -> Result<T, DecodeError> {
-    unpack(&packet.bytes, packet.handles, None, limits)
+    unpack(&packet.bytes, packet.handles.into(), None, limits)
 }
 
 /// Why a message cannot be read.

@@ -65,7 +65,7 @@ impl<'de> Reader<'de> {
 
     /// Checks that nothing is left.
     pub(super) fn end(&self) -> Result<(), Fault> {
-        let handles = self.handles.as_ref().map_or(0, VecDeque::len);
+        let handles = self.handles.as_ref().map_or(0, |incoming| incoming.handles.len());
         if !self.rest.is_empty() {
             Err(Malformed::Trailing(self.rest.len()).into())
         } else if handles > 0 {

@@ -21,7 +21,7 @@ mod tests;
 /// down without a `?` and fails when it is made.
 #[derive(Debug)]
 pub struct Encoder {
-    writer: Writer,
+    writer: Writer<'static>,
     error: Option<EncodeError>,
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn pack<T: Serialize + ?Sized>(value: &T, limits: &Limits) -> Result<
 /// If the value cannot travel, or exceeds the limits.
 pub(crate) fn pack_into<T: Serialize + ?Sized>(
     room: Vec<u8>,
-    aside: Option<Aside>,
+    aside: Option<&mut Aside>,
     value: &T,
     limits: &Limits,
 ) -> Result<Parcel, EncodeError> {
@@ -88,17 +88,21 @@ pub(crate) fn pack_into<T: Serialize + ?Sized>(
     Ok(parcel)
 }
 
-fn write<T: Serialize + ?Sized>(value: &T, mut writer: Writer, limit: u64) -> Result<Parcel, EncodeError> {
+fn write<T: Serialize + ?Sized>(
+    value: &T,
+    mut writer: Writer<'_>,
+    limit: u64,
+) -> Result<Parcel, EncodeError> {
     match value.serialize(&mut writer) {
         Ok(()) => finish(writer, limit),
         Err(fault) => Err(EncodeError::unsupported::<T>(None, &fault)),
     }
 }
 
-fn finish(writer: Writer, limit: u64) -> Result<Parcel, EncodeError> {
+fn finish(writer: Writer<'_>, limit: u64) -> Result<Parcel, EncodeError> {
     let (output, handles) = writer.into_parts();
-    let (bytes, aside) = output.into_parts().map_err(|size| EncodeError::TooLarge { size, limit })?;
-    Ok(Parcel { bytes, aside, handles })
+    let bytes = output.into_bytes().map_err(|size| EncodeError::TooLarge { size, limit })?;
+    Ok(Parcel { bytes, handles })
 }
 
 /// Why a value cannot be sent.

@@ -6,31 +6,31 @@ use crate::wire::aside::{Aside, MOST};
 
 /// Stores up to `room` bytes. Past that it stores nothing, and only counts.
 #[derive(Debug)]
-pub(super) struct Output {
+pub(super) struct Output<'s> {
     bytes: Vec<u8>,
     room: u64,
     /// The size of a message that did not fit; 0 while it fits.
     excess: u64,
     /// Where long strings go, if not among the bytes.
-    aside: Option<Aside>,
+    aside: Option<&'s mut Aside>,
     /// Bytes that went there.
     length_aside: u64,
 }
 
-impl Output {
+impl<'s> Output<'s> {
     pub(super) fn new(room: u64) -> Self {
         Self::appending_to(Vec::new(), room, None)
     }
 
     /// Writes into the room that a vector has already.
-    pub(super) fn appending_to(mut bytes: Vec<u8>, room: u64, aside: Option<Aside>) -> Self {
+    pub(super) fn appending_to(mut bytes: Vec<u8>, room: u64, aside: Option<&'s mut Aside>) -> Self {
         bytes.clear();
         Self { bytes, room, excess: 0, aside, length_aside: 0 }
     }
 
-    /// The message and what stands aside, or the size that it would have had.
-    pub(super) fn into_parts(self) -> Result<(Vec<u8>, Option<Aside>), u64> {
-        if self.excess == 0 { Ok((self.bytes, self.aside)) } else { Err(self.excess) }
+    /// The message, or the size that it would have had.
+    pub(super) fn into_bytes(self) -> Result<Vec<u8>, u64> {
+        if self.excess == 0 { Ok(self.bytes) } else { Err(self.excess) }
     }
 
     #[inline]
@@ -63,7 +63,7 @@ impl Output {
     }
 }
 
-impl Flavor for Output {
+impl Flavor for Output<'_> {
     type Output = Self;
 
     #[inline]

@@ -76,18 +76,18 @@ impl ser::Error for Fault {
 }
 
 /// Writes a value in postcard's format.
-pub(super) struct Writer {
-    postcard: postcard::Serializer<Output>,
+pub(super) struct Writer<'s> {
+    postcard: postcard::Serializer<Output<'s>>,
     /// The handles beside it, if it may have any.
     handles: Option<Outgoing>,
 }
 
-impl Writer {
-    pub(super) fn new(output: Output, handles: Option<Outgoing>) -> Self {
+impl<'s> Writer<'s> {
+    pub(super) fn new(output: Output<'s>, handles: Option<Outgoing>) -> Self {
         Self { postcard: postcard::Serializer { output }, handles }
     }
 
-    pub(super) fn into_parts(self) -> (Output, Outgoing) {
+    pub(super) fn into_parts(self) -> (Output<'s>, Outgoing) {
         (self.postcard.output, self.handles.unwrap_or_default())
     }
 
@@ -117,7 +117,7 @@ impl Writer {
     }
 }
 
-impl fmt::Debug for Writer {
+impl fmt::Debug for Writer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Writer").field(&self.postcard.output).finish()
     }
@@ -133,16 +133,16 @@ macro_rules! by_postcard {
     )*};
 }
 
-impl<'a> Serializer for &'a mut Writer {
+impl<'a, 's> Serializer for &'a mut Writer<'s> {
     type Ok = ();
     type Error = Fault;
-    type SerializeSeq = Counted<'a>;
+    type SerializeSeq = Counted<'a, 's>;
     type SerializeTuple = Self;
     type SerializeTupleStruct = Self;
     type SerializeTupleVariant = Self;
-    type SerializeMap = Counted<'a>;
-    type SerializeStruct = Fields<'a>;
-    type SerializeStructVariant = Fields<'a>;
+    type SerializeMap = Counted<'a, 's>;
+    type SerializeStruct = Fields<'a, 's>;
+    type SerializeStructVariant = Fields<'a, 's>;
 
     by_postcard! {
         serialize_bool(value: bool);
@@ -211,7 +211,7 @@ impl<'a> Serializer for &'a mut Writer {
     }
 
     #[inline]
-    fn serialize_seq(self, length: Option<usize>) -> Result<Counted<'a>, Fault> {
+    fn serialize_seq(self, length: Option<usize>) -> Result<Counted<'a, 's>, Fault> {
         Counted::new(self, length.ok_or(Reason::SeqLength)?)
     }
 
@@ -238,12 +238,12 @@ impl<'a> Serializer for &'a mut Writer {
     }
 
     #[inline]
-    fn serialize_map(self, length: Option<usize>) -> Result<Counted<'a>, Fault> {
+    fn serialize_map(self, length: Option<usize>) -> Result<Counted<'a, 's>, Fault> {
         Counted::new(self, length.ok_or(Reason::MapLength)?)
     }
 
     #[inline]
-    fn serialize_struct(self, name: &'static str, _length: usize) -> Result<Fields<'a>, Fault> {
+    fn serialize_struct(self, name: &'static str, _length: usize) -> Result<Fields<'a, 's>, Fault> {
         Ok(Fields { writer: self, owner: name })
     }
 
@@ -254,7 +254,7 @@ impl<'a> Serializer for &'a mut Writer {
         index: u32,
         variant: &'static str,
         _length: usize,
-    ) -> Result<Fields<'a>, Fault> {
+    ) -> Result<Fields<'a, 's>, Fault> {
         self.serialize_u32(index)?;
         Ok(Fields { writer: self, owner: variant })
     }
@@ -270,8 +270,8 @@ impl<'a> Serializer for &'a mut Writer {
 }
 
 /// A sequence or map, which must turn out as long as its length says.
-pub(super) struct Counted<'a> {
-    writer: &'a mut Writer,
+pub(super) struct Counted<'a, 's> {
+    writer: &'a mut Writer<'s>,
     length: usize,
     /// Elements, or keys, still to come.
     left: usize,
@@ -281,9 +281,9 @@ pub(super) struct Counted<'a> {
     element: &'static str,
 }
 
-impl<'a> Counted<'a> {
+impl<'a, 's> Counted<'a, 's> {
     #[inline]
-    fn new(writer: &'a mut Writer, length: usize) -> Result<Self, Fault> {
+    fn new(writer: &'a mut Writer<'s>, length: usize) -> Result<Self, Fault> {
         writer.length(length)?;
         Ok(Self { writer, length, left: length, open: 0, element: "unknown" })
     }
@@ -306,7 +306,7 @@ impl<'a> Counted<'a> {
     }
 }
 
-impl ser::SerializeSeq for Counted<'_> {
+impl ser::SerializeSeq for Counted<'_, '_> {
     type Ok = ();
     type Error = Fault;
 
@@ -321,7 +321,7 @@ impl ser::SerializeSeq for Counted<'_> {
     }
 }
 
-impl ser::SerializeMap for Counted<'_> {
+impl ser::SerializeMap for Counted<'_, '_> {
     type Ok = ();
     type Error = Fault;
 
@@ -344,15 +344,15 @@ impl ser::SerializeMap for Counted<'_> {
 }
 
 /// The fields of a struct or struct variant, all of which must be written.
-pub(super) struct Fields<'a> {
-    writer: &'a mut Writer,
+pub(super) struct Fields<'a, 's> {
+    writer: &'a mut Writer<'s>,
     owner: &'static str,
 }
 
 /// Field by field, with `skip_field` refused.
 macro_rules! fields {
     ($($trait:ident)*) => {$(
-        impl ser::$trait for Fields<'_> {
+        impl ser::$trait for Fields<'_, '_> {
             type Ok = ();
             type Error = Fault;
 
@@ -382,7 +382,7 @@ fields!(SerializeStruct SerializeStructVariant);
 /// Tuples of all kinds: their elements, one after the other.
 macro_rules! elements {
     ($($trait:ident $method:ident)*) => {$(
-        impl ser::$trait for &mut Writer {
+        impl ser::$trait for &mut Writer<'_> {
             type Ok = ();
             type Error = Fault;
 
