@@ -11,9 +11,11 @@ use std::path::PathBuf;
 use futures::future::join_all;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use procession::{Call, Resource, StartMethod, Stdio, process};
-use procession_tests::{Isolated, NotPassed, eventually, fork_servers_of, isolated, threads};
+use procession_tests::{
+    Isolated, NotPassed, eventually, fork_servers_of, is_root, isolated, needing, threads,
+};
 use rustix::fs::Mode;
-use rustix::process::{Pid, Rlimit, geteuid, getrlimit, setpriority_process, setrlimit, umask};
+use rustix::process::{Pid, Rlimit, getrlimit, setpriority_process, setrlimit, umask};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 
@@ -310,15 +312,13 @@ async fn gives_up_root(id: u32) -> Result<(Found, Found, usize), procession::Pro
     Ok((before, after, servers().len()))
 }
 
+fn needing_root<F: Future<Output = ()>>(name: &str, body: impl FnOnce() -> F) -> Result<(), NotPassed> {
+    needing("root's rights", is_root(), || Isolated::new(module_path!(), name).run_async(body))
+}
+
 #[test]
 fn credentials() -> Result<(), NotPassed> {
-    if !geteuid().is_root() {
-        assert!(std::env::var_os("PROCESSION_NO_SKIP").is_none(), "this is not root");
-        // Not by a macro, whose words libtest would keep to itself.
-        writeln!(std::io::stderr(), "SKIPPED: credentials: this is not root").unwrap();
-        return Ok(());
-    }
-    Isolated::new(module_path!(), "credentials").run_async(async || {
+    needing_root("credentials", async || {
         let given_up = gives_up_root(65534).start_method(StartMethod::Spawn).await.unwrap();
         let (before, after, servers) = given_up.unwrap();
         assert_eq!(before.status["Uid"], "0\t0\t0\t0");

@@ -7,18 +7,17 @@ mod random;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio as Streams};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use procession::{Cause, Process, ProcessError, Stage, StartMethod, Stdio, parent, preload, process, warm};
 use procession_tests::{
-    children_of, descendants_of, eventually, eventually_async, fork_servers_of, isolated, open_fds, state,
-    threads, wait_until_gone,
+    arrive, children_of, descendants_of, eventually, eventually_async, fork_servers_of,
+    has_a_child_that_leaves, has_arrived, isolated, open_fds, state, threads, wait_until_gone,
 };
-use rustix::process::{Pid, Signal, getpgrp, getpid, getppid, kill_process, set_child_subreaper, setpgid};
+use rustix::process::{Pid, Signal, getpgrp, getpid, getppid, kill_process, set_child_subreaper};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 
@@ -43,14 +42,6 @@ fn server() -> u32 {
 fn send(signal: Signal, pid: u32) {
     // An error means that it has ended, and was reaped.
     let _ = kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal);
-}
-
-fn arrive(path: &Path) {
-    fs::File::create(path).unwrap().write_all(b"here").unwrap();
-}
-
-fn has_arrived(path: &Path) -> bool {
-    fs::read(path).is_ok_and(|bytes| bytes == b"here")
 }
 
 /// What each descriptor of a process refers to, without the numbers of inodes.
@@ -143,19 +134,6 @@ async fn closes_its_output() {
     rustix::stdio::dup2_stdout(&null).unwrap();
     rustix::stdio::dup2_stderr(&null).unwrap();
     std::future::pending::<()>().await;
-}
-
-#[process]
-async fn has_a_child_that_leaves(place: PathBuf, group: i32) {
-    leaves(place, group).await.unwrap();
-}
-
-#[process]
-async fn leaves(place: PathBuf, group: i32) {
-    setpgid(None, Pid::from_raw(group)).unwrap();
-    arrive(&place);
-    parent().unwrap().died().await.unwrap();
-    arrive(&place.with_extension("told"));
 }
 
 isolated! {

@@ -10,20 +10,17 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use procession::{Cause, ProcessSet, children, current, join_children, on_exit, parent, process};
-use procession_tests::{eventually_async, isolated, state, wait_until_gone};
-use rustix::process::{Pid, Signal, getpgrp, kill_process, setpgid};
+use procession_tests::{
+    arrive, eventually_async, has_a_child_that_leaves, has_arrived, isolated, state, wait_until_gone,
+};
+use rustix::process::{Pid, Signal, getpgrp, kill_process};
 
 const ROOT: &str = env!("CARGO_BIN_EXE_root");
 const SECOND: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Writes to a file that it is there.
-fn arrive(path: &Path) {
-    std::fs::File::create(path).unwrap().write_all(b"here").unwrap();
-}
-
-async fn arrived(path: &Path) {
-    eventually_async(SECOND * 30, || std::fs::read(path).is_ok_and(|bytes| bytes == b"here")).await;
+async fn arrived(place: &Path) {
+    eventually_async(SECOND * 30, || has_arrived(place)).await;
 }
 
 struct Meeting {
@@ -398,17 +395,4 @@ fn hooks(place: PathBuf, how: String) {
         "abort" => std::process::abort(),
         _ => {}
     }
-}
-
-#[process]
-async fn has_a_child_that_leaves(place: PathBuf, group: i32) {
-    leaves(place, group).await.unwrap();
-}
-
-#[process]
-async fn leaves(place: PathBuf, group: i32) {
-    setpgid(None, Pid::from_raw(group)).unwrap();
-    arrive(&place);
-    parent().unwrap().died().await.unwrap();
-    arrive(&place.with_extension("told"));
 }

@@ -10,7 +10,7 @@ mod random;
 
 use std::env;
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader, Write, stderr};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -19,9 +19,10 @@ use std::time::Duration;
 
 use procession::{Cause, Process, ProcessError, Resource, Stage, current, join_children, process};
 use procession_tests::{
-    Isolated, NotPassed, StartMethod, descendants_of, eventually, isolated, open_fds, state, under_both,
+    Isolated, NotPassed, StartMethod, descendants_of, eventually, is_root, isolated, needing, open_fds,
+    state, succeeds, under_both,
 };
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use random::Random;
 
@@ -45,33 +46,6 @@ fn lines(command: &mut Command) -> Vec<String> {
         (String::from_utf8(stdout).unwrap(), String::from_utf8_lossy(&stderr).into_owned());
     assert!(status.success(), "{command:?}: {status}\n{stdout}{stderr}");
     stdout.lines().map(str::to_owned).collect()
-}
-
-/// Runs a test if there is what it needs; else says that it does not.
-fn needing(
-    what: &str,
-    is_there: bool,
-    test: impl FnOnce() -> Result<(), NotPassed>,
-) -> Result<(), NotPassed> {
-    if is_there {
-        return test();
-    }
-    assert!(env::var_os("PROCESSION_NO_SKIP").is_none(), "there is no {what} here");
-    let test = std::thread::current();
-    // Not by a macro, whose words libtest would keep to itself.
-    let mut told = stderr().lock();
-    writeln!(told, "SKIPPED: {}: there is no {what} here", test.name().unwrap_or("?")).unwrap();
-    Ok(())
-}
-
-fn succeeds(program: &str, arguments: &[&str]) -> bool {
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
-}
-
-fn is_root() -> bool {
-    geteuid().is_root()
 }
 
 #[process]
