@@ -6,18 +6,26 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use futures::future::join_all;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use procession::{Call, Resource, StartMethod, Stdio, process};
 use procession_tests::{
     Isolated, NotPassed, eventually, fork_servers_of, is_root, isolated, needing, threads,
 };
 use rustix::fs::Mode;
-use rustix::process::{Pid, Rlimit, getrlimit, setpriority_process, setrlimit, umask};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::process::{Pid, Rlimit, chroot, getrlimit, setpriority_process, setrlimit, umask};
+use rustix::thread::{
+    CapabilitySet, CpuSet, capabilities, configure_capability_in_ambient_set,
+    remove_capability_from_bounding_set, sched_getaffinity, sched_setaffinity, set_capabilities,
+};
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::layer::SubscriberExt;
 
 type Variables = BTreeMap<OsString, OsString>;
 
@@ -36,6 +44,8 @@ struct Found {
     nice: i32,
     reluctance: String,
     streams: Vec<String>,
+    /// Device and inode.
+    root: (u64, u64),
 }
 
 const FIELDS: [&str; 15] = [
@@ -56,6 +66,11 @@ const FIELDS: [&str; 15] = [
     "SigCgt",
 ];
 
+fn identity_of(path: impl AsRef<Path>) -> (u64, u64) {
+    let file = fs::metadata(path).unwrap();
+    (file.dev(), file.ino())
+}
+
 fn find() -> Found {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let lines = status.lines().filter_map(|line| line.split_once(':'));
@@ -69,6 +84,7 @@ fn find() -> Found {
         nice: rustix::process::getpriority_process(None).unwrap(),
         reluctance: fs::read_to_string("/proc/self/oom_score_adj").unwrap(),
         streams: (0..3).map(|fd| stream(fd).to_str().unwrap().to_owned()).collect(),
+        root: identity_of("/"),
     }
 }
 
@@ -329,5 +345,107 @@ fn credentials() -> Result<(), NotPassed> {
             ("65534", "0000000000000000")
         );
         assert_eq!(servers, 1);
+    })
+}
+
+/// Gives all of this machine that a program needs a second name, under a root that has nothing else.
+fn make_root(place: &Path) {
+    // No other process is to see it.
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    for name in ["bin", "dev", "lib", "lib64", "proc", "usr"] {
+        let (here, there) = (Path::new("/").join(name), place.join(name));
+        match fs::read_link(&here) {
+            Ok(target) => std::os::unix::fs::symlink(target, there).unwrap(),
+            Err(_) if here.is_dir() => {
+                fs::create_dir(&there).unwrap();
+                let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+                mount(Some(&here), &there, None::<&str>, flags, None::<&str>).unwrap();
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// What the children of one who goes to another root find, before and after.
+#[process]
+async fn goes_to_another_root(place: PathBuf) -> (Found, Found) {
+    make_root(&place);
+    let before = as_fresh(looks_around).await;
+    chroot(&place).unwrap();
+    std::env::set_current_dir("/").unwrap();
+    let after = as_fresh(looks_around).await;
+    eventually(std::time::Duration::from_secs(30), || servers().len() == 1);
+    (before, after)
+}
+
+/// A parent that shuts itself in has no children outside.
+#[test]
+fn root() -> Result<(), NotPassed> {
+    needing_root("root", async || {
+        let place = tempfile::tempdir().unwrap();
+        let call = goes_to_another_root(place.path().into()).start_method(StartMethod::Spawn);
+        let (before, after) = call.await.unwrap();
+        assert_eq!(before.root, identity_of("/"));
+        assert_eq!(after.root, identity_of(place.path()));
+    })
+}
+
+type Change = fn() -> rustix::io::Result<()>;
+
+/// What the control thread is to change of itself.
+static CHANGE: Mutex<Option<Change>> = Mutex::new(None);
+
+/// Does so when it traces a line: a thread can change no capabilities but its own, and there no other code of ours runs.
+struct Changes;
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Changes {
+    fn on_event(&self, _: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        assert_eq!(std::thread::current().name(), Some("procession"));
+        if let Some(change) = CHANGE.lock().unwrap().take() {
+            change().unwrap();
+        }
+    }
+}
+
+async fn change(change: Change) {
+    CHANGE.lock().unwrap().replace(change);
+    speaks().stdout(Stdio::traced()).stderr(Stdio::null()).await.unwrap();
+    assert!(CHANGE.lock().unwrap().is_none());
+}
+
+/// What the children of one find that loses a capability, and then lets them have another by inheritance.
+#[process]
+async fn changes_capabilities() -> [Found; 4] {
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Changes)).unwrap();
+    let before = as_fresh(looks_around).await;
+    change(|| remove_capability_from_bounding_set(CapabilitySet::NET_RAW)).await;
+    let bounded = as_fresh(looks_around).await;
+    change(|| {
+        let mut sets = capabilities(None)?;
+        sets.inheritable |= CapabilitySet::SYS_CHROOT;
+        set_capabilities(None, sets)
+    })
+    .await;
+    let inheriting = as_fresh(looks_around).await;
+    change(|| configure_capability_in_ambient_set(CapabilitySet::SYS_CHROOT, true)).await;
+    [before, bounded, inheriting, as_fresh(looks_around).await]
+}
+
+/// Capabilities that the thread which starts children loses, or has its children inherit.
+#[test]
+fn capability_sets() -> Result<(), NotPassed> {
+    needing_root("capability_sets", async || {
+        let found = changes_capabilities().start_method(StartMethod::Spawn).await.unwrap();
+        let has = |field: &str, capability| {
+            let set = |it: &Found| {
+                CapabilitySet::from_bits_retain(u64::from_str_radix(&it.status[field], 16).unwrap())
+            };
+            found.each_ref().map(|it| set(it).contains(capability))
+        };
+        assert_eq!(has("CapBnd", CapabilitySet::NET_RAW), [true, false, false, false]);
+        assert_eq!(has("CapEff", CapabilitySet::NET_RAW), [true, false, false, false]);
+        assert_eq!(has("CapInh", CapabilitySet::SYS_CHROOT), [false, false, true, true]);
+        assert_eq!(has("CapAmb", CapabilitySet::SYS_CHROOT), [false, false, false, true]);
     })
 }
