@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 use std::collections::HashMap;
+use std::ffi::CString;
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write;
@@ -11,6 +12,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use futures::future::join_all;
+use nix::libc;
 use procession::{
     Cause, Failure, ProcessError, Stage, StartMethod, Stdio, on_exit, on_fork, preload, process, warm,
 };
@@ -378,6 +380,16 @@ isolated! {
         assert_eq!(output, "[preload][child][child][child]");
     }
 
+    /// So is what stands in a buffer of the C library, a preload's and a child's.
+    #[once]
+    async fn what_it_prints_in_c_is_printed_once() {
+        let mut process = has_a_preload_that_prints_in_c().stdout(Stdio::piped()).spawn().await.unwrap();
+        let mut output = String::new();
+        process.stdout().unwrap().read_to_string(&mut output).await.unwrap();
+        process.join().await.unwrap();
+        assert_eq!(output, "[preload][child][child][child]");
+    }
+
     /// It begins where the parent is, and where it goes is its own affair: a child is where its parent is.
     #[once]
     async fn its_surroundings_are_its_own() {
@@ -487,6 +499,27 @@ async fn has_a_preload_that_prints() {
     preload(prints("[preload]".into())).await.unwrap();
     for _ in 0..3 {
         prints("[child]".into()).await.unwrap().unwrap();
+    }
+}
+
+/// As C does it: what is no line goes nowhere before the process exits.
+#[process]
+#[expect(unsafe_code, reason = "the test is about it")]
+fn prints_in_c(what: CString) -> Result<(), Failure> {
+    // SAFETY: both strings end with a null, and the one has no words for arguments but the other.
+    let written = unsafe { libc::printf(c"%s".as_ptr(), what.as_ptr()) };
+    assert_eq!(usize::try_from(written)?, what.count_bytes());
+    Ok(())
+}
+
+#[process]
+async fn has_a_preload_that_prints_in_c() {
+    preload(prints_in_c(c"[preload]".into())).await.unwrap();
+    for start_method in [None, None, Some(StartMethod::Spawn)] {
+        let call = prints_in_c(c"[child]".into());
+        let call = start_method.into_iter().fold(call, |call, method| call.start_method(method));
+        let mut process = call.spawn().await.unwrap();
+        process.join().await.unwrap().unwrap();
     }
 }
 
