@@ -17,7 +17,10 @@ use procession_tests::{
     arrive, children_of, descendants_of, eventually, eventually_async, fork_servers_of,
     has_a_child_that_leaves, has_arrived, isolated, open_fds, state, threads, wait_until_gone,
 };
-use rustix::process::{Pid, Signal, getpgrp, getpid, getppid, kill_process, set_child_subreaper};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getpgrp, getpid, getppid, getrlimit, kill_process, prlimit,
+    set_child_subreaper, setrlimit,
+};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 
@@ -229,6 +232,81 @@ isolated! {
         assert!(!place.with_extension("told").exists());
         middle.kill().await.unwrap();
         eventually_async(SECOND * 30, || has_arrived(&place.with_extension("told"))).await;
+    }
+}
+
+/// Starts a child with so many descriptors free, and says why if it could not; all children are gone then.
+#[process]
+async fn starts_with_room_for(number: usize) -> Option<ProcessError> {
+    quick(1).await.unwrap();
+    procession::join_children().await;
+    let server = server();
+    let limits = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(64), ..limits }).unwrap();
+    let mut others: Vec<_> = std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect();
+    others.truncate(others.len() - number);
+    let call = waits().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let started = call.spawn().await;
+    setrlimit(Resource::Nofile, limits).unwrap();
+    drop(others);
+    let refused = match started {
+        Ok(mut process) => {
+            process.kill().await.unwrap();
+            None
+        }
+        Err(error) => Some(error),
+    };
+    eventually_async(SECOND * 30, || children_of(server).is_empty()).await;
+    assert_eq!(self::server(), server);
+    refused
+}
+
+/// The descriptors of a process, by number.
+fn numbers_of_descriptors(pid: u32) -> BTreeSet<u64> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect()
+}
+
+fn is_of_descriptors(error: &ProcessError) -> bool {
+    let lack = Some(rustix::io::Errno::MFILE.raw_os_error());
+    matches!(error.cause(), Cause::Start { stage: Stage::Spawn, errno, .. } if *errno == lack)
+}
+
+isolated! {
+    /// A server that can have no more descriptors refuses, and says why; it serves again when it can.
+    #[once]
+    async fn it_has_no_descriptors() {
+        let server = server();
+        let pid = Pid::from_raw(server.cast_signed()).unwrap();
+        let open = numbers_of_descriptors(server);
+        // Two come with each request.
+        for room in 0..2 {
+            let limit = (0..).filter(|number| !open.contains(number)).nth(room);
+            let usual = getrlimit(Resource::Nofile);
+            prlimit(Some(pid), Resource::Nofile, Rlimit { current: limit, ..usual }).unwrap();
+            for outcome in join_all((0..5).map(quick)).await {
+                let error = outcome.unwrap_err();
+                assert!(is_of_descriptors(&error), "room for {room}: {error:?}");
+            }
+            prlimit(Some(pid), Resource::Nofile, usual).unwrap();
+            assert_eq!(quick(1).await.unwrap(), 1);
+            eventually(SECOND * 30, || children_of(server).is_empty());
+            assert_eq!((self::server(), numbers_of_descriptors(server)), (server, open.clone()));
+        }
+    }
+
+    /// A child whose hello its parent has no descriptor for is ended by the server: it has been told what to run by then, and
+    /// would run on with nobody who knows it.
+    #[once]
+    async fn a_hello_that_cannot_be_taken() {
+        let mut reasons = Vec::new();
+        for number in 0..12 {
+            if let Some(error) = starts_with_room_for(number).start_method(StartMethod::Spawn).await.unwrap() {
+                assert!(is_of_descriptors(&error), "room for {number}: {error:?}");
+                reasons.push(error.to_string());
+            }
+        }
+        assert!(reasons.len() < 12 && reasons.iter().any(|it| it.contains("fork: ")), "{reasons:#?}");
     }
 }
 
