@@ -10,19 +10,27 @@ mod random;
 
 use std::env;
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, IoSlice, IoSliceMut, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use procession::{Cause, Process, ProcessError, Resource, Stage, current, join_children, process};
 use procession_tests::{
-    Isolated, NotPassed, StartMethod, descendants_of, eventually, is_root, isolated, needing, open_fds,
-    state, succeeds, under_both,
+    Isolated, NotPassed, StartMethod, descendants_of, eventually, fork_servers_of, is_root, isolated,
+    needing, open_fds, state, succeeds, under_both,
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use rustix::process::{Pid, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 use random::Random;
 
@@ -31,6 +39,9 @@ const ROOT: &str = env!("CARGO_BIN_EXE_root");
 /// The uid of nobody in particular, and that of the owner of a program that nobody may start.
 const NOBODY: u32 = 65534;
 const SOMEBODY: u32 = 1;
+
+/// The uid of nobody else: what other processes of his have in flight counts.
+const STRANGER: u32 = 61_543;
 
 fn root(arguments: &[&str]) -> Command {
     let mut command = Command::new(ROOT);
@@ -105,7 +116,7 @@ isolated! {
             let Cause::Start { stage: Stage::Spawn | Stage::Server, errno, .. } = error.cause() else {
                 panic!("{error:?}")
             };
-            assert_eq!(*errno, Some(rustix::io::Errno::MFILE.raw_os_error()), "{error}");
+            assert_eq!(*errno, Some(Errno::MFILE.raw_os_error()), "{error}");
         }
         assert_eq!(afterwards.unwrap(), 7);
         assert_eq!(left, 0);
@@ -145,6 +156,149 @@ isolated! {
         fs::hard_link(&program, directory.path().join("link")).unwrap();
         fs::File::open(&program).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
         assert_eq!(running.answer("touched"), r#"value "touched, the child's child""#);
+    }
+}
+
+/// Descriptors in flight: sent, and not received.
+struct Flights {
+    from: UnixStream,
+    to: UnixStream,
+}
+
+impl Flights {
+    /// As many as this user may have.
+    fn full() -> Self {
+        let (from, to) = UnixStream::pair().unwrap();
+        let null = fs::File::open("/dev/null").unwrap();
+        loop {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut beside = SendAncillaryBuffer::new(&mut space);
+            let fds = [null.as_fd()];
+            assert!(beside.push(SendAncillaryMessage::ScmRights(&fds)));
+            match sendmsg(&from, &[IoSlice::new(b"x")], &mut beside, SendFlags::empty()) {
+                Ok(_) => {}
+                Err(Errno::TOOMANYREFS) => return Self { from, to },
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// Receives some.
+    fn land(&self, number: usize) {
+        for _ in 0..number {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut beside = RecvAncillaryBuffer::new(&mut space);
+            let mut byte = [0];
+            let bytes = &mut [IoSliceMut::new(&mut byte)];
+            recvmsg(&self.to, bytes, &mut beside, RecvFlags::CMSG_CLOEXEC).unwrap();
+        }
+    }
+
+    fn land_all(self) {
+        drop((self.from, self.to));
+    }
+}
+
+/// What holds up a call that the kernel takes no more descriptors for.
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
+enum HeldUp {
+    Request,
+    Greeting,
+    Hello,
+}
+
+impl HeldUp {
+    /// How many descriptors fewer must be in flight than there can be at most. A request takes two, as does a greeting, and
+    /// three with another input; the server receives those of the request before the child says hello with one.
+    const fn room(self) -> usize {
+        match self {
+            Self::Request => 0,
+            Self::Greeting => 1,
+            Self::Hello => 3,
+        }
+    }
+}
+
+/// Becomes a user with no rights, whom the kernel lets have as few descriptors in flight as open; root may have more.
+fn become_somebody() {
+    if is_root() {
+        let (user, group) = (Uid::from_raw(STRANGER), Gid::from_raw(STRANGER));
+        setgroups(&[]).unwrap();
+        setresgid(group, group, group).unwrap();
+        setresuid(user, user, user).unwrap();
+    }
+}
+
+fn have_few_descriptors(number: u64) {
+    let limits = getrlimit(rustix::process::Resource::Nofile);
+    setrlimit(rustix::process::Resource::Nofile, Rlimit { current: Some(number), ..limits }).unwrap();
+}
+
+fn stop_server() -> Pid {
+    let servers = fork_servers_of(std::process::id());
+    let server = Pid::from_raw(servers[0].pid.cast_signed()).unwrap();
+    kill_process(server, Signal::STOP).unwrap();
+    eventually(Duration::from_secs(30), || state(servers[0].pid) == Some('T'));
+    server
+}
+
+/// Whether it waits, as far as can be seen.
+async fn is_held_up(call: &mut (impl Future + Unpin)) -> bool {
+    tokio::time::timeout(Duration::from_millis(200), call).await.is_err()
+}
+
+/// Waits for something that the kernel takes no more descriptors for, until it does.
+#[process]
+async fn calls_in_a_jam(held_up: HeldUp) -> u32 {
+    become_somebody();
+    have_few_descriptors(60);
+    answers(1).await.unwrap();
+    join_children().await;
+    let server = stop_server();
+    let flights = Flights::full();
+    flights.land(held_up.room());
+    let mut call =
+        Box::pin(async { answers(7).stdin(procession::Stdio::piped()).spawn().await?.join().await });
+    assert!(is_held_up(&mut call).await);
+    if let HeldUp::Hello = held_up {
+        kill_process(server, Signal::CONT).unwrap();
+        assert!(is_held_up(&mut call).await);
+    }
+    flights.land_all();
+    kill_process(server, Signal::CONT).unwrap();
+    call.await.unwrap()
+}
+
+/// Makes more calls at once than descriptors can be in flight for, while nobody receives any.
+#[process]
+async fn calls_in_a_rush(number: u32) -> Vec<Result<u32, ProcessError>> {
+    become_somebody();
+    have_few_descriptors(u64::from(number) * 3 / 2 + 30);
+    answers(1).await.unwrap();
+    let server = stop_server();
+    let mut calls = futures::future::join_all((0..number).map(answers));
+    assert!(is_held_up(&mut calls).await);
+    kill_process(server, Signal::CONT).unwrap();
+    calls.await
+}
+
+isolated! {
+    /// 36: where the kernel takes no more descriptors in flight, a call waits until it does.
+    #[once]
+    async fn r36_too_many_descriptors_in_flight() {
+        for held_up in [HeldUp::Request, HeldUp::Greeting, HeldUp::Hello] {
+            let called = calls_in_a_jam(held_up).start_method(StartMethod::Spawn).await;
+            assert_eq!(called.unwrap(), 7, "{held_up:?}");
+        }
+    }
+
+    /// 36: also where it is the calls themselves that take them.
+    #[once]
+    async fn r36_descriptors_in_flight_for_a_few() {
+        let called = calls_in_a_rush(100).start_method(StartMethod::Spawn).await.unwrap();
+        for (n, outcome) in (0..).zip(called) {
+            assert_eq!(outcome.unwrap(), n);
+        }
     }
 }
 
