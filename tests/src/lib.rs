@@ -38,6 +38,7 @@ mod files;
 mod inner;
 mod isolated;
 mod keeper;
+mod kernel;
 mod leaver;
 mod marker;
 mod meeting;
@@ -53,6 +54,7 @@ mod watchdog;
 
 pub use example::example;
 pub use isolated::Isolated;
+pub use kernel::{remembers_ends, signals_groups};
 pub use leaver::has_a_child_that_leaves;
 pub use meeting::{arrive, has_arrived};
 pub use method::take_start_method;
