@@ -400,7 +400,10 @@ static CHANGE: Mutex<Option<Change>> = Mutex::new(None);
 struct Changes;
 
 impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Changes {
-    fn on_event(&self, _: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        if event.metadata().target() != "procession::output" {
+            return;
+        }
         assert_eq!(std::thread::current().name(), Some("procession"));
         if let Some(change) = CHANGE.lock().unwrap().take() {
             change().unwrap();
