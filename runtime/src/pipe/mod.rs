@@ -1,4 +1,67 @@
-//! Pipes.
+//! Pipes: typed messages between two processes, and handles inside them.
+//!
+//! [`pipe`] makes a pair of ends that send and receive, [`simplex`] a sender and a receiver. An end is an argument, a result or
+//! a field of a message like any other value, and so comes to the process that is to use it.
+//!
+//! ```
+//! use procession::{Failure, Pipe, pipe, process};
+//!
+//! #[process]
+//! async fn oracle(mut pipe: Pipe<u64, String>) -> Result<(), Failure> {
+//!     while let Some(question) = pipe.recv().await? {
+//!         pipe.send(question.len() as u64).await?;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (mut ours, theirs) = pipe::<String, u64>()?;
+//! let oracle = oracle(theirs).spawn().await?;
+//! ours.send("why?".to_owned()).await?;
+//! assert_eq!(ours.recv().await?, Some(4));
+//! drop(ours); // The oracle receives `None`.
+//! oracle.await??;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Who owns an end
+//!
+//! One process at a time: an end is not `Clone`, and sending it moves it, with what it has read ahead. When its process ends,
+//! however that comes, the other end hears of it: a receiver gets what is on its way and then `None`, a sender gets
+//! [`SendError::Closed`] with its message. Where many processes are to send or receive, give each an end of its own.
+//!
+//! # What becomes of a message
+//!
+//! [`Sender::send`] waits for room, and hands the message over whole or not at all: a future that is dropped before it is
+//! ready has sent nothing, and one that [`Receiver`] drops has lost nothing. What was sent is *accepted*: it is with the kernel at
+//! once or, in a run of messages, within about a millisecond, and reaches the receiver from there whatever becomes of the sender.
+//! [`Sender::flush`] waits for that; so does the end of a process function that returns. At most 64 KiB and one message wait
+//! outside the kernel: a sender that is faster than its receiver waits.
+//!
+//! A message has at most 16 MiB and 64 handles, unless the pipe is made with other [`Limits`]; what is larger is refused before a
+//! byte of it is written. Long strings of bytes (`bytes::Bytes`, `serde_bytes`, `String`) are not looked at byte by byte, and
+//! messages of 256 KiB and more go through shared memory that is used again, as long as the receiver keeps up: four of them at a
+//! time. A `Vec<u8>` without `serde_bytes` is encoded element by element.
+//!
+//! # Handles
+//!
+//! Ends of pipes, and [`Passed`](crate::Passed) files and sockets, stand in any field of a message, at any depth. Outside of
+//! Procession's own messages they cannot be encoded. A message that is lost, because it cannot be read or nobody receives it, closes its
+//! handles.
+//!
+//! # Where it runs
+//!
+//! An end is watched by the tokio runtime that is current when it is waited for, and follows who moves it to another; where none
+//! is current, the thread that looks after this program's children watches. The `blocking_` methods need no runtime at all. Like
+//! tokio's own sockets, an end panics where it is awaited in a runtime without I/O (`Builder::enable_io`).
+//!
+//! # Whom it trusts
+//!
+//! Nobody. What comes is checked against the pipe's limits, and an end that comes in a message has no wider ones than that
+//! message has. A hostile peer can make receiving fail, and closes the pipe by that; it cannot make it panic, wait where
+//! it could be cancelled, or hold more memory and descriptors than a message may.
 
 mod ahead;
 mod error;
@@ -33,6 +96,30 @@ pub use receiver::Receiver;
 pub use sender::Sender;
 
 /// Makes a pipe for messages one way. Python's `Pipe(duplex=False)`.
+///
+/// ```
+/// use procession::pipe::Sender;
+/// use procession::{Failure, process, simplex};
+///
+/// #[process]
+/// async fn count(to: u64, mut numbers: Sender<u64>) -> Result<(), Failure> {
+///     for n in 1..=to {
+///         numbers.send(n).await?;
+///     }
+///     Ok(())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (sender, mut numbers) = simplex()?;
+/// let counter = count(3, sender).spawn().await?;
+/// while let Some(n) = numbers.recv().await? {
+///     println!("{n}");
+/// }
+/// counter.await??;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// Those of `socketpair(2)`: this process can have no more descriptors.

@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use super::lingering::Lingering;
 use super::watch::{Done, Watch};
 use crate::control::Control;
-use crate::wire::handles::{self, MAX_HANDLES};
+use crate::wire::handles::{self, CROWDED, MAX_HANDLES};
 
 /// Short messages are gathered in pieces of up to this many bytes.
 const PIECE: usize = 64 << 10;
@@ -344,10 +344,12 @@ impl Drop for Flushing {
 
 /// Writes, on the control thread, until nothing is left.
 async fn drain(outbox: Arc<Outbox>, _until_then: Lingering) {
-    let mut ticks = 0;
+    let (mut pause, mut ticks) = (TICK, 0);
     loop {
-        sleep(TICK).await;
-        ticks = if outbox.write() == Ok(Written::Full) { ticks + 1 } else { 0 };
+        sleep(pause).await;
+        let written = outbox.write();
+        ticks = if written == Ok(Written::Full) { ticks + 1 } else { 0 };
+        pause = if written == Ok(Written::Crowded) { CROWDED } else { TICK };
         if outbox.is_drained() {
             return;
         }

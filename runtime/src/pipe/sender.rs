@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use futures_sink::Sink;
 use rustix::event::PollFlags;
@@ -23,17 +22,14 @@ use super::frame::{Header, Kind, SlabEntry, StringEntry};
 use super::outbox::{Broken, Outbox, Written};
 use super::pace::Pace;
 use super::travel::{Given, TakenSender, check_type, hash_of};
-use super::watch::{Watch, wait_for};
+use super::watch::{FOREVER, Watch, wait_for};
 use crate::control::Control;
 use crate::wire::beside::HandleKind;
-use crate::wire::handles::MAX_HANDLES;
+use crate::wire::handles::{CROWDED, MAX_HANDLES};
 use crate::wire::{ASIDE, Aside, Claim, EncodeError, Limits, MOST, Message, Parcel, Part, Slabs, pack_into};
 
 /// How many bytes may wait for the receiver to make room, besides what the kernel holds. More is not accepted.
 const BACKLOG: usize = 64 << 10;
-
-/// How long to wait for what the system is short of.
-const CROWDED: Duration = Duration::from_millis(10);
 
 /// From how many bytes on a run of messages is written.
 const BATCH: usize = 16 << 10;
@@ -175,12 +171,14 @@ impl<T> Sender<T> {
     }
 
     fn blocking_room(&self) -> Result<(), Refusal> {
-        loop {
-            match self.try_room() {
-                Err(Refusal::Full) => wait_for(&self.socket, PollFlags::OUT, CROWDED)?,
-                other => return other,
+        while !self.outbox.has_room(BACKLOG).map_err(io::Error::from)? {
+            match self.outbox.write().map_err(io::Error::from)? {
+                Written::All => {}
+                Written::Full => wait_for(&self.socket, PollFlags::OUT, FOREVER)?,
+                Written::Crowded => std::thread::sleep(CROWDED),
             }
         }
+        Ok(())
     }
 
     fn accept_bytes(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
