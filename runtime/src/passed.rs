@@ -64,6 +64,12 @@ impl<T: Passable> Passed<T> {
         Ok(Self { handle: Arc::new(handle.give_up()?), is: PhantomData })
     }
 
+    /// Another handle for the same open file, for another process.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self { handle: Arc::clone(&self.handle), is: PhantomData }
+    }
+
     /// Makes it what it was. One of tokio's is registered in the runtime that is current.
     ///
     /// # Errors

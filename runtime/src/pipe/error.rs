@@ -14,7 +14,7 @@ pub enum SendError<T> {
     Closed(T),
     /// It cannot be encoded, or exceeds a limit; nothing of it was sent.
     Encode(T, EncodeError),
-    /// The system does not let it through.
+    /// The system does not let it through. What was accepted before and is not with the kernel is lost.
     System(T, io::Error),
 }
 

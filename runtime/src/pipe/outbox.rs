@@ -6,6 +6,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -56,6 +57,8 @@ struct State {
     broken: Option<Broken>,
     /// Whether a task of the control thread looks after it.
     is_drained: bool,
+    /// The sender's task, if it waits. Room that others make by writing is no event of the socket's.
+    sender: Option<Waker>,
 }
 
 /// Bytes, and the descriptors that go beside the first of them.
@@ -154,6 +157,22 @@ impl Outbox {
         self.write_locked(&mut self.state())
     }
 
+    /// The same, for the sender, who may wait for it.
+    fn write_for_sender(&self) -> Result<Written, Broken> {
+        let mut state = self.state();
+        let before = state.unsent;
+        let written = self.write_locked(&mut state);
+        let sender = if state.unsent < before { state.sender.take() } else { None };
+        drop(state);
+        sender.into_iter().for_each(Waker::wake);
+        written
+    }
+
+    /// Has this task woken when others have written.
+    pub(super) fn wake_when_written(&self, context: &Context<'_>) {
+        self.state().sender = Some(context.waker().clone());
+    }
+
     fn write_locked(&self, state: &mut State) -> Result<Written, Broken> {
         let written = state.write(&self.socket);
         if state.unsent == 0 && state.is_drained {
@@ -164,11 +183,7 @@ impl Outbox {
 
     /// The same, for a [`Watch`]; memory that the system is short of is not waited for here.
     pub(super) fn write_or_block(&self) -> io::Result<Done<Written>> {
-        match self.write() {
-            Ok(Written::Full) => Err(io::ErrorKind::WouldBlock.into()),
-            Ok(written) => Ok(Done::Some(written)),
-            Err(broken) => Err(broken.into()),
-        }
+        or_block(self.write())
     }
 
     fn flush_soon(self: &Arc<Self>) {
@@ -200,7 +215,7 @@ impl Outbox {
         let mut watch = Watch::new(Interest::WRITABLE);
         // An epoll takes a descriptor once, and this one's may be in it for the sender.
         let Ok(socket) = self.socket.try_clone().map(Arc::new) else { return };
-        drop(poll_fn(|context| watch.poll_by(&socket, context, || self.write_or_block())).await);
+        drop(poll_fn(|context| watch.poll_by(&socket, context, || or_block(self.write_for_sender()))).await);
     }
 
     /// Whether the control thread is done.
@@ -310,8 +325,17 @@ impl State {
     fn give_up(&mut self, error: Errno) -> Broken {
         let is_gone = matches!(error, Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN);
         let broken = if is_gone { Broken::Closed } else { Broken::System(error) };
-        *self = Self { broken: Some(broken), is_drained: self.is_drained, ..Self::default() };
+        let (is_drained, sender) = (self.is_drained, self.sender.take());
+        *self = Self { broken: Some(broken), is_drained, sender, ..Self::default() };
         broken
+    }
+}
+
+fn or_block(written: Result<Written, Broken>) -> io::Result<Done<Written>> {
+    match written {
+        Ok(Written::Full) => Err(io::ErrorKind::WouldBlock.into()),
+        Ok(written) => Ok(Done::Some(written)),
+        Err(broken) => Err(broken.into()),
     }
 }
 
@@ -335,10 +359,9 @@ impl Flushing {
 
 impl Drop for Flushing {
     fn drop(&mut self) {
-        let mut state = self.0.state();
         self.0.is_flushing.store(false, Relaxed);
         // What comes of it is told to whoever sends next; what is left is for the control thread.
-        let _ = self.0.write_locked(&mut state);
+        let _ = self.0.write_for_sender();
     }
 }
 
@@ -347,7 +370,7 @@ async fn drain(outbox: Arc<Outbox>, _until_then: Lingering) {
     let (mut pause, mut ticks) = (TICK, 0);
     loop {
         sleep(pause).await;
-        let written = outbox.write();
+        let written = outbox.write_for_sender();
         ticks = if written == Ok(Written::Full) { ticks + 1 } else { 0 };
         pause = if written == Ok(Written::Crowded) { CROWDED } else { TICK };
         if outbox.is_drained() {

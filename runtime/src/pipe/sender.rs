@@ -144,6 +144,11 @@ impl<T> Sender<T> {
     ) -> Poll<io::Result<()>> {
         let outbox = &self.outbox;
         while !enough(outbox)? {
+            outbox.wake_when_written(context);
+            if enough(outbox)? {
+                // Others have written in between.
+                break;
+            }
             if ready!(self.room.poll_by(&self.socket, context, || outbox.write_or_block()))?
                 == Written::Crowded
             {
@@ -229,8 +234,8 @@ impl<T: Message> Sender<T> {
     /// Sends a message: waits until there is room for it, and hands it over.
     ///
     /// # Errors
-    /// The message comes back if the receiver is gone, or it cannot be encoded or exceeds a limit, or the system does not let
-    /// it through. In all of these cases nothing of it was sent, and the pipe goes on as if it had not been tried.
+    /// The message comes back if it was not sent. One that cannot be encoded or exceeds a limit leaves the pipe as it was. After
+    /// any other error the pipe is done: its receiver is gone, or the system does not let it through.
     ///
     /// # Cancel safety
     /// Safe: if it is dropped before it is ready, nothing of the message was sent; it is dropped with the future.
