@@ -1,11 +1,16 @@
-//! The programs that people learn multiprocessing from, as ours tell them, and those of the book's chapter on life and
-//! death: what they print, and that they leave nothing.
+//! The programs that people learn multiprocessing from, as ours tell them, and those of the book's chapters on life and
+//! death, and on pipes: what they print, and that they leave nothing.
 #![expect(clippy::unwrap_used, reason = "what helps a test may fail as the test itself")]
 
 use std::path::Path;
 use std::process::Command;
 
-use procession_tests::example;
+use procession_tests::{Isolated, NotPassed, Outcome, StartMethod, example, under_both};
+
+#[path = "../../examples/ping_pong.rs"]
+mod ping_pong;
+#[path = "../../examples/pipe_from_child.rs"]
+mod pipe_from_child;
 
 /// What an example prints, line by line, its pids replaced. It succeeds, and complains of nothing.
 fn printed_by(name: &str) -> Vec<String> {
@@ -112,8 +117,8 @@ procession_tests::isolated! {
     /// The harness looks at what they leave. What they print is compared with the book, here or in `documents`.
     #[once]
     #[limit(600)]
-    fn the_chapter_leaves_nothing() {
-        for name in ["unstoppable", "stop", "drops", "generations", "surroundings", "last_words"] {
+    fn the_chapters_leave_nothing() {
+        for name in ["unstoppable", "stop", "drops", "generations", "surroundings", "last_words", "findings", "pipes", "replies"] {
             assert!(!printed_by(name).is_empty(), "{name}");
         }
     }
@@ -135,6 +140,34 @@ procession_tests::isolated! {
             assert_eq!(certain(&printed_by(name)), certain(&shown), "{name}");
         }
     }
+}
+
+/// Rows 0.12, 1.9 and 3.5: the program as it is, and its `main` under each start method.
+fn a_list_from_a_child(method: StartMethod) -> Result<(), NotPassed> {
+    let test = Isolated::new(module_path!(), "a_list_from_a_child").under(method);
+    let outcome = test.outcome(pipe_from_child::main);
+    let expected = ["[42, None, 'Hello World!']", "['hello', 'world']", "[23, None, 'child']"];
+    assert_eq!(lines_with(&outcome, '['), expected);
+    assert_eq!(printed_by("pipe_from_child"), expected);
+    outcome.passed()
+}
+
+/// Row 2.8. Each prints what it has received, and not before.
+fn two_children_talk(method: StartMethod) -> Result<(), NotPassed> {
+    let outcome = Isolated::new(module_path!(), "two_children_talk").under(method).outcome(ping_pong::main);
+    let expected = ["proc2 rec: hello", "proc1 rec: hello, too"];
+    assert_eq!(lines_with(&outcome, ':'), expected);
+    assert_eq!(printed_by("ping_pong"), expected);
+    outcome.passed()
+}
+
+under_both!(a_list_from_a_child);
+under_both!(two_children_talk);
+
+/// The lines that an example has printed among what the test's own machinery says.
+fn lines_with(outcome: &Outcome, sign: char) -> Vec<&str> {
+    let is_its_own = |line: &&str| line.contains(sign) && !line.starts_with("test ");
+    outcome.output.lines().filter(is_its_own).collect()
 }
 
 /// The lines that come each time: a signal may have arrived or not, a daemon may have begun or not.
