@@ -19,7 +19,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use clap::{Parser, ValueEnum};
 use futures::future::try_join_all;
 use procession::{Failure, Passed, StartMethod, process};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
@@ -74,7 +74,7 @@ impl From<Method> for StartMethod {
 /// Accepts clients and serves them, for ever.
 #[process]
 async fn worker(listener: Passed<TcpListener>, clients: u32) -> Result<(), Failure> {
-    let listener = tokio::net::TcpListener::from_std(listener.into_inner()?)?;
+    let listener = listener.into_inner()?;
     let places = Arc::new(Semaphore::new(clients as usize));
     loop {
         let place = Arc::clone(&places).acquire_owned().await?;
@@ -97,11 +97,10 @@ async fn echo(mut client: TcpStream) -> io::Result<()> {
 
 // ANCHOR: keep
 /// Keeps one worker running. Dropping this kills it.
-async fn keep(listener: &TcpListener, options: &Options) -> anyhow::Result<Infallible> {
+async fn keep(listener: &Passed<TcpListener>, options: &Options) -> anyhow::Result<Infallible> {
     loop {
         let next = Instant::now() + PACE;
-        let listener = Passed::new(listener.try_clone()?)?;
-        let call = worker(listener, options.clients).start_method(options.start_method.into());
+        let call = worker(listener.clone(), options.clients).start_method(options.start_method.into());
         match call.await {
             Ok(ended) => eprintln!("a worker has ended: {ended:?}"),
             Err(error) => eprintln!("{error}"),
@@ -116,10 +115,9 @@ async fn keep(listener: &TcpListener, options: &Options) -> anyhow::Result<Infal
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let mut interrupts = signal(SignalKind::interrupt())?;
-    let listener = TcpListener::bind(options.address)?;
-    // For all who share the socket: tokio waits for a client in its own way, and not in `accept`.
-    listener.set_nonblocking(true)?;
+    let listener = TcpListener::bind(options.address).await?;
     println!("listening on {}", listener.local_addr()?);
+    let listener = Passed::new(listener)?;
     let workers = (0..options.workers).map(|_| keep(&listener, &options));
     tokio::select! {
         // What is dropped then are calls that are awaited, and that kills their processes.

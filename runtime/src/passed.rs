@@ -64,12 +64,6 @@ impl<T: Passable> Passed<T> {
         Ok(Self { handle: Arc::new(handle.give_up()?), is: PhantomData })
     }
 
-    /// Another handle for the same open file, for another process.
-    #[must_use]
-    pub fn share(&self) -> Self {
-        Self { handle: Arc::clone(&self.handle), is: PhantomData }
-    }
-
     /// Makes it what it was. One of tokio's is registered in the runtime that is current.
     ///
     /// # Errors
@@ -83,6 +77,13 @@ impl<T: Passable> Passed<T> {
             Ok(handle) => handle,
             Err(shared) => shared.try_clone()?,
         })
+    }
+}
+
+/// The same open file, for another process: a socket that listens can go to many.
+impl<T> Clone for Passed<T> {
+    fn clone(&self) -> Self {
+        Self { handle: Arc::clone(&self.handle), is: PhantomData }
     }
 }
 

@@ -56,6 +56,10 @@ fn outputs_are_what_the_programs_print() {
         "surroundings",
         "start_method",
         "preload",
+        "findings",
+        "pipes",
+        "ping_pong",
+        "replies",
     ] {
         assert!(shown.iter().any(|(_, (shown, _))| *shown == name), "no document shows what {name} prints");
     }
