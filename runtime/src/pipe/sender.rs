@@ -145,19 +145,17 @@ impl<T> Sender<T> {
         let outbox = &self.outbox;
         while !enough(outbox)? {
             outbox.wake_when_written(context);
-            if enough(outbox)? {
-                // Others have written in between.
-                break;
-            }
-            if ready!(self.room.poll_by(&self.socket, context, || outbox.write_or_block()))?
-                == Written::Crowded
-            {
+            // At once, in any case: the socket tells of room only when it has much of it, and others may have written.
+            let written = match outbox.write()? {
+                _ if enough(outbox)? => break,
+                Written::Full => {
+                    ready!(self.room.poll_by(&self.socket, context, || outbox.write_or_block()))?
+                }
+                written => written,
+            };
+            if written == Written::Crowded {
                 outbox.drain();
-                let waker = context.waker().clone();
-                Control::get().map_err(io::Error::other)?.run(async move {
-                    sleep(CROWDED).await;
-                    waker.wake();
-                });
+                wake_later(context)?;
                 return Poll::Pending;
             }
         }
@@ -285,6 +283,16 @@ impl<T: Message> Sender<T> {
         }
         self.take_in(Kind::Message, is_long, parcel)
     }
+}
+
+/// Wakes a task when what the system is short of may have come back.
+fn wake_later(context: &Context<'_>) -> io::Result<()> {
+    let waker = context.waker().clone();
+    Control::get().map_err(io::Error::other)?.run(async move {
+        sleep(CROWDED).await;
+        waker.wake();
+    });
+    Ok(())
 }
 
 impl Refusal {
