@@ -17,11 +17,11 @@ use super::frame::{ENTRY, HEADER, Header, Kind, SlabEntry, StringEntry, size};
 use super::travel::Held;
 use super::watch::Done;
 use crate::wire::handles::receive_now;
-use crate::wire::{Limits, SLABS, forget, give_back, read_slab};
+use crate::wire::{Limits, SLABS, forget, give_back, read_slab, read_slab_into};
 
 /// The room for what has come: at first, and as long as frames fit into it.
 const ROOM: usize = 8 << 10;
-const MOST_ROOM: usize = 64 << 10;
+const MOST_ROOM: usize = 68 << 10;
 
 /// How much of a long string is read at a time.
 const PIECE: usize = 256 << 10;
@@ -123,8 +123,30 @@ impl Ahead {
     /// # Errors
     /// If it is none, or exceeds a limit: there is no telling where the next one begins.
     pub(super) fn whole(&mut self, limits: &Limits) -> Result<Option<Kind>, RecvError> {
+        if let Some((kind, body)) = self.plain()
+            && body.len() as u64 <= limits.max_message
+        {
+            return Ok(Some(kind));
+        }
         let Some(outline) = self.outline(limits)? else { return Ok(None) };
         Ok((self.bytes().len() >= outline.end() && self.gather(&outline)).then_some(outline.header.kind))
+    }
+
+    /// The frame at the start, if it has come whole, and has nothing beside or aside: most are so.
+    fn plain(&self) -> Option<(Kind, Range<usize>)> {
+        let (first, rest) = self.bytes().split_first_chunk()?;
+        let Header { length, handles: 0, kind, aside: 0, .. } = Header::from_bytes(*first)? else {
+            return None;
+        };
+        let body = self.start + HEADER..self.start + HEADER + length as usize;
+        (length as usize <= rest.len() && self.batches.is_empty()).then_some((kind, body))
+    }
+
+    /// Takes the frame at the start, which has come whole, if it has nothing beside or aside.
+    pub(super) fn take_plain(&mut self) -> Option<&[u8]> {
+        let (_, body) = self.plain()?;
+        self.start = body.end;
+        Some(&self.room[body])
     }
 
     /// The first bytes of the frame at the start, if they have come.
@@ -194,6 +216,37 @@ impl Ahead {
         }
         let aside = if outline.header.body_aside { strings.pop_back() } else { None };
         Ok(Frame { body: aside.map_or(body, Body::Aside), strings, handles })
+    }
+
+    /// Takes the frame at the start, whose body is bytes, into a buffer.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take); if the bytes are more.
+    pub(super) fn take_into(
+        &mut self,
+        buffer: &mut [u8],
+        socket: &OwnedFd,
+        limits: &Limits,
+    ) -> Result<usize, RecvError> {
+        let outline = self.outline(limits)?.ok_or(RecvError::CutOff)?;
+        if let ([StringEntry { length, in_slab: true }], Some(entry)) = (&outline.strings[..], outline.slab)
+            && let Some(buffer) = buffer.get_mut(..*length as usize)
+        {
+            self.start += outline.end();
+            let handles = self.handles(outline.header.handles);
+            let memory =
+                self.slab(entry, &mut handles.inspect_err(|_lost| outline.give_slab_back(socket))?)?;
+            read_slab_into(memory, buffer)?;
+            give_back(socket, entry.number);
+            return Ok(buffer.len());
+        }
+        let frame = self.take(socket, limits)?;
+        let bytes = self.body(&frame);
+        match buffer.get_mut(..bytes.len()) {
+            Some(buffer) => buffer.copy_from_slice(bytes),
+            None => return Err(RecvError::BufferTooShort(self.own_body(frame))),
+        }
+        Ok(bytes.len())
     }
 
     /// The body of a frame that was just taken.

@@ -42,8 +42,7 @@
 //!
 //! A message has at most 16 MiB and 64 handles, unless the pipe is made with other [`Limits`]; what is larger is refused before a
 //! byte of it is written. Long strings of bytes (`bytes::Bytes`, `serde_bytes`, `String`) are not looked at byte by byte, and
-//! messages of 256 KiB and more go through shared memory that is used again, as long as the receiver keeps up: four of them at a
-//! time. A `Vec<u8>` without `serde_bytes` is encoded element by element.
+//! messages of 256 KiB and more go through shared memory that is used again: four of them at a time, then the sender waits. A `Vec<u8>` without `serde_bytes` is encoded element by element.
 //!
 //! # Handles
 //!
@@ -64,6 +63,7 @@
 //! it could be cancelled, or hold more memory and descriptors than a message may.
 
 mod ahead;
+mod budget;
 mod error;
 mod frame;
 mod lingering;

@@ -25,6 +25,12 @@ use crate::wire::handles::{self, CROWDED, MAX_HANDLES};
 /// Short messages are gathered in pieces of up to this many bytes.
 const PIECE: usize = 64 << 10;
 
+/// How many bytes may wait for the receiver to make room, besides what the kernel holds. More is not accepted.
+const BACKLOG: usize = 64 << 10;
+
+/// How many bytes of a run of messages are written at once.
+const BATCH: usize = 16 << 10;
+
 /// How many pieces go with one call.
 const AT_ONCE: usize = 16;
 
@@ -43,6 +49,8 @@ pub(super) struct Outbox {
     emptied: Notify,
     /// Whether a task of the runtime that was current is about to write.
     is_flushing: AtomicBool,
+    /// Whether something waits, for those who need not know for sure.
+    waits: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +62,8 @@ struct State {
     handles: usize,
     /// The room of a piece that was written.
     spare: Vec<u8>,
+    /// How much is to wait before the socket is tried again: it was full.
+    next_write: usize,
     broken: Option<Broken>,
     /// Whether a task of the control thread looks after it.
     is_drained: bool,
@@ -77,6 +87,14 @@ pub(super) enum Broken {
     System(Errno),
 }
 
+/// What waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waiting {
+    Little,
+    /// So many bytes, or descriptors, that one more message may not.
+    Much,
+}
+
 /// What came of writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Written {
@@ -89,7 +107,13 @@ pub(super) enum Written {
 
 impl Outbox {
     pub(super) fn new(socket: Arc<OwnedFd>) -> Self {
-        Self { socket, state: Mutex::default(), emptied: Notify::new(), is_flushing: AtomicBool::new(false) }
+        Self {
+            socket,
+            state: Mutex::default(),
+            emptied: Notify::new(),
+            is_flushing: AtomicBool::new(false),
+            waits: AtomicBool::new(false),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -105,23 +129,23 @@ impl Outbox {
         state.broken.map_or(Ok(state.unsent == 0), Err)
     }
 
-    /// Whether one more message may wait behind so many bytes. Behind descriptors none may: how many there are stays bounded.
+    /// Whether one more message may wait.
     ///
     /// # Errors
     /// If nothing can be written any more.
-    pub(super) fn has_room(&self, backlog: usize) -> Result<bool, Broken> {
+    pub(super) fn has_room(&self) -> Result<bool, Broken> {
         let state = self.state();
-        state.broken.map_or(Ok(state.unsent <= backlog && state.handles == 0), Err)
+        state.broken.map_or(Ok(state.waiting() == Waiting::Little), Err)
     }
 
-    /// Whether a run of messages is about to be written.
-    pub(super) fn is_flushing(&self) -> bool {
-        self.is_flushing.load(Relaxed)
+    /// Whether something waits, or did a moment ago.
+    pub(super) fn waits(&self) -> bool {
+        self.waits.load(Relaxed)
     }
 
-    /// Takes a frame, its head with the descriptors beside it and its long strings, and writes, unless less than
-    /// `batch` waits: then it is written soon, whether or not its sender is used again, at the next chance of the runtime that
-    /// is current, and by the control thread where that does not come.
+    /// Takes a frame, its head with the descriptors beside it and its long strings, and writes. One of a run waits for more of
+    /// it, and is written soon whether or not its sender is used again: at the next chance of the runtime that is current,
+    /// and by the control thread where that does not come.
     ///
     /// # Errors
     /// If nothing can be written any more.
@@ -130,23 +154,28 @@ impl Outbox {
         head: &[&[u8]],
         handles: Vec<Arc<OwnedFd>>,
         strings: Vec<Vec<u8>>,
-        batch: usize,
-    ) -> Result<(), Broken> {
+        is_run: bool,
+    ) -> Result<Waiting, Broken> {
         let mut state = self.state();
         state.push(head, handles, strings);
-        if state.unsent >= batch || state.broken.is_some() {
+        let batch = if is_run { BATCH } else { 0 };
+        if state.unsent >= batch.max(state.next_write) || state.broken.is_some() {
             self.write_locked(&mut state)?;
         }
-        if state.unsent == 0 {
-            return Ok(());
+        let waiting = state.waiting();
+        if state.unsent > 0 {
+            self.waits.store(true, Relaxed);
+            // Looked at before it is written: that is cheaper, and most find it set.
+            let flushes = state.unsent < batch
+                && !self.is_flushing.load(Relaxed)
+                && !self.is_flushing.swap(true, Relaxed);
+            self.drain_locked(state);
+            if flushes {
+                // Not while it is locked: a runtime that has ended drops the task at once, which writes.
+                self.flush_soon();
+            }
         }
-        // Not while it is locked: a runtime that has ended drops the task at once, which writes.
-        let flushes = state.unsent < batch && !self.is_flushing.swap(true, Relaxed);
-        self.drain_locked(state);
-        if flushes {
-            self.flush_soon();
-        }
-        Ok(())
+        Ok(waiting)
     }
 
     /// Writes as much as the kernel takes.
@@ -175,8 +204,11 @@ impl Outbox {
 
     fn write_locked(&self, state: &mut State) -> Result<Written, Broken> {
         let written = state.write(&self.socket);
-        if state.unsent == 0 && state.is_drained {
-            self.emptied.notify_one();
+        if state.unsent == 0 {
+            self.waits.store(false, Relaxed);
+            if state.is_drained {
+                self.emptied.notify_one();
+            }
         }
         written
     }
@@ -228,6 +260,11 @@ impl Outbox {
 }
 
 impl State {
+    /// Behind descriptors nothing may wait: so their number stays bounded.
+    fn waiting(&self) -> Waiting {
+        if self.unsent <= BACKLOG && self.handles == 0 { Waiting::Little } else { Waiting::Much }
+    }
+
     fn push(&mut self, head: &[&[u8]], handles: Vec<Arc<OwnedFd>>, strings: Vec<Vec<u8>>) {
         if self.broken.is_some() {
             return;
@@ -276,11 +313,15 @@ impl State {
             match self.write_once(socket) {
                 Ok(written) => self.advance(written),
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(Written::Full),
+                Err(Errno::AGAIN) => {
+                    self.next_write = self.unsent + BATCH;
+                    return Ok(Written::Full);
+                }
                 Err(Errno::TOOMANYREFS | Errno::NOMEM | Errno::NOBUFS) => return Ok(Written::Crowded),
                 Err(error) => return Err(self.give_up(error)),
             }
         }
+        self.next_write = 0;
         Ok(Written::All)
     }
 

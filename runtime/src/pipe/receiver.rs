@@ -1,5 +1,6 @@
 //! The end of a pipe that receives.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -15,9 +16,9 @@ use rustix::event::PollFlags;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Error as _, Serialize, Serializer};
 use tokio::io::Interest;
-use tokio::task::coop::poll_proceed;
 
 use super::ahead::{Ahead, Frame};
+use super::budget::Budget;
 use super::error::{RecvError, TryRecvError};
 use super::frame::Kind;
 use super::travel::{Given, TakenReceiver, check_type, hash_of};
@@ -33,6 +34,7 @@ pub struct Receiver<T> {
     socket: Arc<OwnedFd>,
     limits: Limits,
     watch: Watch,
+    budget: Budget,
     ahead: Ahead,
     /// Nothing comes any more.
     has_ended: bool,
@@ -42,7 +44,8 @@ pub struct Receiver<T> {
 impl<T> Receiver<T> {
     pub(super) fn new(socket: Arc<OwnedFd>, limits: Limits) -> Self {
         let (watch, ahead) = (Watch::new(Interest::READABLE), Ahead::default());
-        Self { socket, limits, watch, ahead, has_ended: false, gives: PhantomData }
+        let budget = Budget::default();
+        Self { socket, limits, watch, budget, ahead, has_ended: false, gives: PhantomData }
     }
 
     /// The limits on what it receives: those that the pipe was made with.
@@ -71,7 +74,7 @@ impl<T> Receiver<T> {
     /// # Cancel safety
     /// Safe: nothing is lost if it is dropped.
     pub async fn recv_bytes(&mut self) -> Result<Option<Bytes>, RecvError> {
-        poll_fn(|context| self.poll_recv_bytes(context)).await
+        poll_fn(|context| self.poll_bytes(context, Self::take_bytes)).await
     }
 
     /// As [`recv_bytes`](Self::recv_bytes), into a buffer; gives how many they are.
@@ -83,20 +86,24 @@ impl<T> Receiver<T> {
     /// # Cancel safety
     /// Safe: nothing is lost if it is dropped.
     pub async fn recv_bytes_into(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, RecvError> {
-        let Some(bytes) = self.recv_bytes().await? else { return Ok(None) };
-        match buffer.get_mut(..bytes.len()) {
-            Some(part) => part.copy_from_slice(&bytes),
-            None => return Err(RecvError::BufferTooShort(bytes)),
-        }
-        Ok(Some(bytes.len()))
+        poll_fn(|context| self.poll_bytes(context, |receiver| receiver.take_bytes_into(buffer))).await
     }
 
-    fn poll_recv_bytes(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, RecvError>> {
-        let budget = ready!(poll_proceed(context));
+    fn take_bytes_into(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
+        let taken = self.ahead.take_into(buffer, &self.socket, &self.limits);
+        taken.inspect_err(|error| self.has_ended |= error.ends_the_pipe())
+    }
+
+    /// Waits until bytes have come, and takes them.
+    fn poll_bytes<B>(
+        &mut self,
+        context: &mut Context<'_>,
+        take: impl FnOnce(&mut Self) -> Result<B, RecvError>,
+    ) -> Poll<Result<Option<B>, RecvError>> {
+        ready!(self.budget.poll(context));
         let kind = ready!(self.poll_kind(context));
-        budget.made_progress();
         Poll::Ready(match kind? {
-            Some(Kind::Bytes) => self.take_bytes().map(Some),
+            Some(Kind::Bytes) => take(self).map(Some),
             Some(Kind::Message) => Err(RecvError::NotBytes),
             None => Ok(None),
         })
@@ -202,9 +209,8 @@ impl<T: Message> Receiver<T> {
     }
 
     fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<T>, RecvError>> {
-        let budget = ready!(poll_proceed(context));
+        ready!(self.budget.poll(context));
         let kind = ready!(self.poll_kind(context));
-        budget.made_progress();
         Poll::Ready(match kind? {
             Some(kind) => self.take_message(kind).map(Some),
             None => Ok(None),
@@ -214,6 +220,9 @@ impl<T: Message> Receiver<T> {
     fn take_message(&mut self, kind: Kind) -> Result<T, RecvError> {
         if kind != Kind::Message {
             return Err(RecvError::NotAMessage);
+        }
+        if let Some(body) = self.ahead.take_plain() {
+            return Ok(unpack(body, VecDeque::new(), Some(VecDeque::new()), &self.limits)?);
         }
         let mut frame = self.take_frame()?;
         let (handles, strings) = (std::mem::take(&mut frame.handles), std::mem::take(&mut frame.strings));

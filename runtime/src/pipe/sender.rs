@@ -14,25 +14,19 @@ use rustix::event::PollFlags;
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Error as _, Serialize, Serializer};
 use tokio::io::Interest;
-use tokio::task::coop::poll_proceed;
 use tokio::time::sleep;
 
+use super::budget::Budget;
 use super::error::{SendError, TrySendError};
 use super::frame::{Header, Kind, SlabEntry, StringEntry};
-use super::outbox::{Broken, Outbox, Written};
+use super::outbox::{Broken, Outbox, Waiting, Written};
 use super::pace::Pace;
 use super::travel::{Given, TakenSender, check_type, hash_of};
-use super::watch::{FOREVER, Watch, wait_for};
+use super::watch::{Done, FOREVER, Watch, wait_for};
 use crate::control::Control;
 use crate::wire::beside::HandleKind;
 use crate::wire::handles::{CROWDED, MAX_HANDLES};
 use crate::wire::{ASIDE, Aside, Claim, EncodeError, Limits, MOST, Message, Parcel, Part, Slabs, pack_into};
-
-/// How many bytes may wait for the receiver to make room, besides what the kernel holds. More is not accepted.
-const BACKLOG: usize = 64 << 10;
-
-/// From how many bytes on a run of messages is written.
-const BATCH: usize = 16 << 10;
 
 /// The end of a pipe that sends messages: one half of a [`Pipe`](super::Pipe), or of a [`simplex`](super::simplex()).
 ///
@@ -49,6 +43,10 @@ pub struct Sender<T> {
     aside: Aside,
     limits: Limits,
     room: Watch,
+    numbers: Watch,
+    budget: Budget,
+    /// Whether there was room after the last message: nobody else takes any.
+    is_roomy: bool,
     pace: Pace,
     /// The room of the last message that was encoded.
     scratch: Vec<u8>,
@@ -58,6 +56,8 @@ pub struct Sender<T> {
 /// Why a message was not accepted.
 enum Refusal {
     Full,
+    /// Until the receiver has read one of the slabs.
+    Busy,
     Closed,
     Encode(EncodeError),
     System(io::Error),
@@ -72,7 +72,7 @@ impl From<io::Error> for Refusal {
 impl<T> From<(T, Refusal)> for TrySendError<T> {
     fn from((message, refusal): (T, Refusal)) -> Self {
         match refusal {
-            Refusal::Full => Self::Full(message),
+            Refusal::Full | Refusal::Busy => Self::Full(message),
             Refusal::Closed => Self::Closed(message),
             Refusal::Encode(error) => Self::Encode(message, error),
             Refusal::System(error) => Self::System(message, error),
@@ -88,6 +88,9 @@ impl<T> Sender<T> {
             socket,
             limits,
             room: Watch::new(Interest::WRITABLE),
+            numbers: Watch::new(Interest::READABLE),
+            budget: Budget::default(),
+            is_roomy: true,
             pace: Pace::default(),
             scratch: Vec::new(),
             takes: PhantomData,
@@ -121,19 +124,40 @@ impl<T> Sender<T> {
     /// # Cancel safety
     /// Safe: if it is dropped before it is ready, nothing was sent.
     pub async fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), SendError<()>> {
-        let sent = poll_fn(|context| {
-            let budget = ready!(poll_proceed(context));
-            if let Err(error) = ready!(self.poll_room(context)) {
-                return Poll::Ready(Err(error.into()));
-            }
-            budget.made_progress();
-            Poll::Ready(self.accept_bytes(bytes))
-        });
+        let sent = poll_fn(|context| self.poll_accepted(context, |sender| sender.accept_bytes(bytes)));
         sent.await.map_err(|refusal| refusal.with(()))
     }
 
+    /// Waits until there is room, and until what is to be accepted finds it.
+    fn poll_accepted(
+        &mut self,
+        context: &mut Context<'_>,
+        mut accept: impl FnMut(&mut Self) -> Result<(), Refusal>,
+    ) -> Poll<Result<(), Refusal>> {
+        ready!(self.budget.poll(context));
+        loop {
+            if !self.is_roomy {
+                ready!(self.poll_room(context))?;
+            }
+            match accept(self) {
+                Err(Refusal::Busy) => ready!(self.poll_slab(context))?,
+                accepted => return Poll::Ready(accepted),
+            }
+        }
+    }
+
+    /// Waits until the receiver has read a slab.
+    fn poll_slab(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Both watch one descriptor.
+        self.room.stop();
+        let aside = &mut self.aside;
+        let heard = ready!(self.numbers.poll_by(&self.socket, context, || aside.take_back().map(Done::Some)));
+        self.numbers.stop();
+        Poll::Ready(heard)
+    }
+
     fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_written(context, |outbox| outbox.has_room(BACKLOG))
+        self.poll_written(context, Outbox::has_room)
     }
 
     /// Waits until enough was written.
@@ -146,6 +170,7 @@ impl<T> Sender<T> {
         while !enough(outbox)? {
             outbox.wake_when_written(context);
             // At once, in any case: the socket tells of room only when it has much of it, and others may have written.
+            self.numbers.stop();
             let written = match outbox.write()? {
                 _ if enough(outbox)? => break,
                 Written::Full => {
@@ -166,15 +191,15 @@ impl<T> Sender<T> {
 
     /// Makes room by writing, if that takes no waiting.
     fn try_room(&self) -> Result<(), Refusal> {
-        if self.outbox.has_room(BACKLOG).map_err(io::Error::from)? {
+        if self.outbox.has_room().map_err(io::Error::from)? {
             return Ok(());
         }
         self.outbox.write().map_err(io::Error::from)?;
-        if self.outbox.has_room(BACKLOG).map_err(io::Error::from)? { Ok(()) } else { Err(Refusal::Full) }
+        if self.outbox.has_room().map_err(io::Error::from)? { Ok(()) } else { Err(Refusal::Full) }
     }
 
     fn blocking_room(&self) -> Result<(), Refusal> {
-        while !self.outbox.has_room(BACKLOG).map_err(io::Error::from)? {
+        while !self.outbox.has_room().map_err(io::Error::from)? {
             match self.outbox.write().map_err(io::Error::from)? {
                 Written::All => {}
                 Written::Full => wait_for(&self.socket, PollFlags::OUT, FOREVER)?,
@@ -197,34 +222,45 @@ impl<T> Sender<T> {
         } else {
             room.extend_from_slice(bytes);
         }
+        self.check_slabs()?;
         self.take_in(Kind::Bytes, is_long, Parcel { bytes: room, handles: Vec::new() })
+    }
+
+    /// Whether what stands aside has found room.
+    fn check_slabs(&mut self) -> Result<(), Refusal> {
+        if !self.aside.is_full() {
+            return Ok(());
+        }
+        self.aside.clear();
+        Err(Refusal::Busy)
     }
 
     /// Puts an encoded message behind those that wait, and writes: now, or, in a run, with what follows.
     fn take_in(&mut self, kind: Kind, body_aside: bool, parcel: Parcel) -> Result<(), Refusal> {
         let Parcel { bytes, handles } = parcel;
-        let batch = if self.pace.is_run(self.outbox.is_flushing()) { BATCH } else { 0 };
+        let is_run = self.pace.is_run(self.outbox.waits());
         let (size, limit) = (bytes.len() as u64, u64::from(u32::MAX));
         let too_large = |_| Refusal::Encode(EncodeError::TooLarge { size, limit });
         let mut header = Header {
-            length: u32::try_from(size).map_err(too_large)?,
+            length: u32::try_from(size).inspect_err(|_| self.aside.clear()).map_err(too_large)?,
             handles: handles.len() as u16,
             kind,
             aside: self.aside.count() as u8,
             body_aside,
         };
         let pushed = if header.aside == 0 {
-            self.outbox.push(&[&header.to_bytes(), &bytes], handles, Vec::new(), batch)
+            self.outbox.push(&[&header.to_bytes(), &bytes], handles, Vec::new(), is_run)
         } else {
             let (parts, claim) = self.aside.take();
             let new = claim.as_ref().filter(|claim| !claim.is_known).map(|claim| Arc::clone(&claim.memory));
             let handles: Vec<_> = new.into_iter().chain(handles).collect();
             header.handles = handles.len() as u16;
             let (table, strings) = table(claim.as_ref(), parts);
-            self.outbox.push(&[&header.to_bytes(), &table, &bytes], handles, strings, batch)
+            self.outbox.push(&[&header.to_bytes(), &table, &bytes], handles, strings, is_run)
         };
         self.scratch = bytes;
-        Ok(pushed.map_err(io::Error::from)?)
+        self.is_roomy = pushed.map_err(io::Error::from)? == Waiting::Little;
+        Ok(())
     }
 }
 
@@ -238,14 +274,7 @@ impl<T: Message> Sender<T> {
     /// # Cancel safety
     /// Safe: if it is dropped before it is ready, nothing of the message was sent; it is dropped with the future.
     pub async fn send(&mut self, message: T) -> Result<(), SendError<T>> {
-        let sent = poll_fn(|context| {
-            let budget = ready!(poll_proceed(context));
-            if let Err(error) = ready!(self.poll_room(context)) {
-                return Poll::Ready(Err(error.into()));
-            }
-            budget.made_progress();
-            Poll::Ready(self.accept(&message))
-        });
+        let sent = poll_fn(|context| self.poll_accepted(context, |sender| sender.accept(&message)));
         sent.await.map_err(|refusal| refusal.with(message))
     }
 
@@ -264,8 +293,16 @@ impl<T: Message> Sender<T> {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn blocking_send(&mut self, message: T) -> Result<(), SendError<T>> {
-        let sent = self.blocking_room().and_then(|()| self.accept(&message));
-        sent.map_err(|refusal| refusal.with(message))
+        loop {
+            let sent = self.blocking_room().and_then(|()| self.accept(&message));
+            let sent = match sent {
+                Err(Refusal::Busy) => wait_for(&self.socket, PollFlags::IN, FOREVER).map_err(Refusal::from),
+                sent => return sent.map_err(|refusal| refusal.with(message)),
+            };
+            if let Err(refusal) = sent {
+                return Err(refusal.with(message));
+            }
+        }
     }
 
     fn accept(&mut self, message: &T) -> Result<(), Refusal> {
@@ -281,6 +318,7 @@ impl<T: Message> Sender<T> {
         if is_long {
             self.aside.put_owned(std::mem::take(&mut parcel.bytes));
         }
+        self.check_slabs()?;
         self.take_in(Kind::Message, is_long, parcel)
     }
 }
@@ -302,7 +340,7 @@ impl Refusal {
             Self::Closed => SendError::Closed(message),
             Self::Encode(error) => SendError::Encode(message, error),
             Self::System(error) => SendError::System(message, error),
-            Self::Full => SendError::System(message, io::ErrorKind::WouldBlock.into()),
+            Self::Full | Self::Busy => SendError::System(message, io::ErrorKind::WouldBlock.into()),
         }
     }
 }
@@ -344,7 +382,11 @@ impl<T: Message> Sink<T> for Sender<T> {
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: T) -> Result<(), Self::Error> {
-        self.accept(&message).map_err(|refusal| refusal.with(Some(message)))
+        // There was room: one that finds the slabs busy goes by the socket.
+        self.aside.waits_for_slabs(false);
+        let accepted = self.accept(&message);
+        self.aside.waits_for_slabs(true);
+        accepted.map_err(|refusal| refusal.with(Some(message)))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {

@@ -1,10 +1,11 @@
 //! Long strings of a message, which stand aside from its other bytes: they are copied once on each side, and no codec
 //! sees them.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::slab::{Claim, Slabs};
+use super::slab::{Claim, Claimed, Slabs};
 
 /// From how many bytes on a string stands aside, where it may.
 pub(crate) const ASIDE: usize = 64 << 10;
@@ -31,46 +32,71 @@ pub(crate) struct Aside {
     slabs: Slabs,
     claim: Option<Claim>,
     parts: Vec<Part>,
+    /// Whether a string that finds all slabs busy waits.
+    waits: bool,
+    /// Whether one has.
+    is_full: bool,
 }
 
 impl Aside {
     pub(crate) const fn new(slabs: Slabs) -> Self {
-        Self { slabs, claim: None, parts: Vec::new() }
+        Self { slabs, claim: None, parts: Vec::new(), waits: true, is_full: false }
     }
 
     pub(crate) const fn count(&self) -> usize {
         self.parts.len()
     }
 
-    /// Puts a long string behind those before it. Where no slab is free, or the system has no memory for it, the socket is to
-    /// carry it.
+    /// Puts a long string behind those before it. Where the system has no memory for a slab, the socket is to carry it.
     pub(crate) fn put(&mut self, bytes: &[u8]) {
-        let part = if self.put_in_slab(bytes) {
-            Part::InSlab { length: bytes.len() as u64 }
-        } else {
-            Part::Here(bytes.to_vec())
-        };
-        self.parts.push(part);
+        if !self.put_in_slab(bytes) {
+            self.parts.push(Part::Here(bytes.to_vec()));
+        }
     }
 
     /// The same, without a copy where the socket carries it.
     pub(crate) fn put_owned(&mut self, bytes: Vec<u8>) {
-        let part = if self.put_in_slab(&bytes) {
-            Part::InSlab { length: bytes.len() as u64 }
-        } else {
-            Part::Here(bytes)
-        };
-        self.parts.push(part);
+        if !self.put_in_slab(&bytes) {
+            self.parts.push(Part::Here(bytes));
+        }
     }
 
     fn put_in_slab(&mut self, bytes: &[u8]) -> bool {
         if bytes.len() < IN_SLAB {
             return false;
         }
-        if self.claim.is_none() {
-            self.claim = self.slabs.claim();
+        if self.claim.is_none() && !self.is_full {
+            match self.slabs.claim() {
+                Claimed::Claim(claim) => self.claim = Some(claim),
+                Claimed::Busy if self.waits => self.is_full = true,
+                Claimed::Busy => return false,
+                Claimed::None => return false,
+            }
         }
-        self.claim.as_mut().is_some_and(|claim| claim.append(bytes).is_ok())
+        // What finds no room is not sent: there is no need to copy it.
+        let is_put = self.is_full || self.claim.as_mut().is_some_and(|claim| claim.append(bytes).is_ok());
+        if is_put {
+            self.parts.push(Part::InSlab { length: bytes.len() as u64 });
+        }
+        is_put
+    }
+
+    /// Whether a string that finds all slabs busy waits, or goes by the socket.
+    pub(crate) const fn waits_for_slabs(&mut self, waits: bool) {
+        self.waits = waits;
+    }
+
+    /// Whether the message has to wait until a slab is free.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Hears which slabs are free again.
+    ///
+    /// # Errors
+    /// `WouldBlock` if none is.
+    pub(crate) fn take_back(&mut self) -> io::Result<()> {
+        self.slabs.take_back()
     }
 
     /// The strings, and the slab that some of them are in, which goes out.
@@ -85,6 +111,7 @@ impl Aside {
     /// The message is not sent.
     pub(crate) fn clear(&mut self) {
         self.parts.clear();
+        self.is_full = false;
         if let Some(claim) = self.claim.take() {
             self.slabs.give_up(&claim);
         }

@@ -3,7 +3,8 @@
 //! A slab is a memfd, written and read by `pwrite(2)` and `pread(2)`. Nobody maps it, so that a peer that cuts it short or
 //! writes into it can cause a wrong message, which is the peer's own, and never a fault. A sender has a few, and uses one again
 //! when the receiver has said, by its number on the socket's way back, that it has read it: fresh memory for each message costs
-//! more than the copy. Where none is free, the socket carries the string, so that nobody waits for one.
+//! more than the copy. Where none is free the pipe has no room; where the system has no memory for one, the socket carries the
+//! string.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -35,7 +36,7 @@ pub(crate) struct Slabs {
     /// Where their numbers come back.
     socket: Arc<OwnedFd>,
     slabs: Vec<Slab>,
-    /// The receiver has said something else than numbers: there are no slabs any more.
+    /// The receiver is gone, or has said something else than numbers: there are no slabs any more.
     is_off: bool,
 }
 
@@ -58,40 +59,56 @@ pub(crate) struct Claim {
     pub(crate) is_known: bool,
 }
 
+/// What comes of asking for a slab.
+#[derive(Debug)]
+pub(super) enum Claimed {
+    Claim(Claim),
+    /// The receiver has not read those that there are.
+    Busy,
+    /// The system has no memory or descriptor for one, or the receiver plays tricks.
+    None,
+}
+
 impl Slabs {
     pub(crate) const fn new(socket: Arc<OwnedFd>) -> Self {
         Self { socket, slabs: Vec::new(), is_off: false }
     }
 
-    /// A free slab, if there is one or may be one more, and the system has a descriptor for it.
-    pub(super) fn claim(&mut self) -> Option<Claim> {
+    /// A free slab, if there is one or may be one more.
+    pub(super) fn claim(&mut self) -> Claimed {
         if self.slabs.iter().all(|slab| slab.is_busy) {
-            self.take_back();
-            if self.is_off {
-                return None;
-            }
-            if self.slabs.iter().all(|slab| slab.is_busy) && self.slabs.len() < SLABS {
-                self.slabs.push(Slab::new().ok()?);
-            }
+            // An error is one of the next write's, too.
+            drop(self.take_back());
         }
-        let slab = self.slabs.iter_mut().find(|slab| !slab.is_busy)?;
+        if self.is_off {
+            return Claimed::None;
+        }
+        if self.slabs.iter().all(|slab| slab.is_busy) && self.slabs.len() < SLABS {
+            let Ok(slab) = Slab::new() else { return Claimed::None };
+            self.slabs.push(slab);
+        }
+        let Some(slab) = self.slabs.iter_mut().find(|slab| !slab.is_busy) else { return Claimed::Busy };
         slab.is_busy = true;
         let Slab { number, is_known, .. } = *slab;
-        Some(Claim { number, memory: Arc::clone(&slab.memory), length: 0, is_known })
+        Claimed::Claim(Claim { number, memory: Arc::clone(&slab.memory), length: 0, is_known })
     }
 
     /// Hears which slabs were read, and which the receiver does not have.
-    fn take_back(&mut self) {
+    ///
+    /// # Errors
+    /// Those of `recv(2)`: that there is nothing to hear, for one.
+    pub(crate) fn take_back(&mut self) -> io::Result<()> {
         let mut words = [0; 8 * SLABS];
-        let Ok((count, _)) = recv(&*self.socket, &mut words[..], RecvFlags::DONTWAIT) else { return };
+        let (count, _) = recv(&*self.socket, &mut words[..], RecvFlags::DONTWAIT)?;
         let (words, rest) = words[..count].as_chunks();
-        self.is_off |= !rest.is_empty();
+        self.is_off |= words.is_empty() || !rest.is_empty();
         for word in words.iter().map(|bytes| u64::from_le_bytes(*bytes)) {
             self.slabs.retain(|slab| slab.number | UNKNOWN != word);
             if let Some(slab) = self.slabs.iter_mut().find(|slab| slab.number == word) {
                 slab.is_busy = false;
             }
         }
+        Ok(())
     }
 
     /// The message goes out: the slab is the receiver's until it says otherwise.
@@ -178,6 +195,21 @@ pub(crate) fn read_slab(memory: impl AsFd, offset: u64, length: u64) -> io::Resu
     }
     bytes.truncate(length);
     Ok(bytes)
+}
+
+/// Reads the beginning of a slab.
+///
+/// # Errors
+/// If the slab is shorter, or cannot be read.
+pub(crate) fn read_slab_into(memory: impl AsFd, mut buffer: &mut [u8]) -> io::Result<()> {
+    let mut at = 0;
+    while !buffer.is_empty() {
+        match retry_on_intr(|| pread(&memory, &mut *buffer, at))? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => (buffer, at) = (&mut buffer[count..], at + count as u64),
+        }
+    }
+    Ok(())
 }
 
 /// Says that a slab was read. An error means that the sender is gone.
