@@ -196,6 +196,14 @@ async fn sends_and_returns(mut pipe: Sender<Vec<u32>>, sizes: Vec<usize>) -> Res
     Ok(count)
 }
 
+#[process]
+async fn sends_bytes_and_returns(mut pipe: Sender<Bytes>, lengths: Vec<usize>) -> Result<(), Failure> {
+    for (n, length) in lengths.into_iter().enumerate() {
+        pipe.send(bytes(n, length)).await?;
+    }
+    Ok(())
+}
+
 /// Sends without awaiting, as fast as it can, and then holds its only thread.
 #[process]
 async fn bursts_and_blocks(mut pipe: Sender<u64>, count: u64) {
@@ -575,6 +583,20 @@ isolated! {
         }
         assert_eq!(in_time(receiver.recv()).await.unwrap(), None);
         assert_eq!(in_time(child.join()).await.unwrap().unwrap(), 400);
+    }
+
+    /// A slab is a file to the kernel, but not to a child that may write no large ones.
+    async fn large_bytes_of_a_child_that_may_write_small_files() {
+        for limit in [0, 100_000, 400_000] {
+            let (sender, mut receiver) = simplex::<Bytes>().unwrap();
+            let lengths = [300_000, MEGABYTE, 300_000];
+            let call = sends_bytes_and_returns(sender, lengths.to_vec()).rlimit(Resource::FileSize, limit, limit);
+            let mut child = call.spawn().await.unwrap();
+            for (n, length) in lengths.into_iter().enumerate() {
+                assert!(in_time(receiver.recv()).await.unwrap().unwrap() == bytes(n, length), "limit {limit}");
+            }
+            in_time(child.join()).await.unwrap().unwrap();
+        }
     }
 
     /// F6: first join, then read.

@@ -218,6 +218,18 @@ impl Ahead {
         Ok(Frame { body: aside.map_or(body, Body::Aside), strings, handles })
     }
 
+    /// Takes the frame at the start, whose body is bytes, and has nothing else.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub(super) fn take_bytes(&mut self, socket: &OwnedFd, limits: &Limits) -> Result<Frame, RecvError> {
+        let frame = self.take(socket, limits)?;
+        if !frame.strings.is_empty() {
+            return Err(RecvError::BadMessage { reason: "strings stand aside from bytes".into() });
+        }
+        Ok(frame)
+    }
+
     /// Takes the frame at the start, whose body is bytes, into a buffer.
     ///
     /// # Errors
@@ -240,7 +252,7 @@ impl Ahead {
             give_back(socket, entry.number);
             return Ok(buffer.len());
         }
-        let frame = self.take(socket, limits)?;
+        let frame = self.take_bytes(socket, limits)?;
         let bytes = self.body(&frame);
         match buffer.get_mut(..bytes.len()) {
             Some(buffer) => buffer.copy_from_slice(bytes),
@@ -331,7 +343,7 @@ impl Ahead {
         let bad = |reason: &str| RecvError::BadMessage { reason: reason.into() };
         if entry.is_new {
             let memory = handles.pop_front().ok_or_else(|| bad("a slab came without its descriptor"))?;
-            check_memory(&memory).map_err(|_not_memory| bad("a slab is no memory"))?;
+            check_memory(&memory).map_err(bad)?;
             self.slabs.push_back((entry.number, memory));
             if self.slabs.len() > SLABS {
                 // No sender has more; this one's was another sender's, which has ended.
@@ -435,7 +447,7 @@ impl Ahead {
     ///
     /// # Errors
     /// If what was to be a slab is none.
-    pub(super) fn unpacked(luggage: Luggage) -> io::Result<Self> {
+    pub(super) fn unpacked(luggage: Luggage) -> Result<Self, &'static str> {
         let Luggage { bytes, batches, slabs } = luggage;
         slabs.iter().try_for_each(|(_, Held(memory))| check_memory(memory))?;
         let batches = batches.into_iter().map(|(until, is_cut, handles)| Batch {
@@ -455,6 +467,6 @@ impl Ahead {
 }
 
 /// Of nothing else than memory is it known that reading does not wait.
-fn check_memory(slab: &OwnedFd) -> io::Result<()> {
-    Ok(fcntl_get_seals(slab).map(drop)?)
+fn check_memory(slab: &OwnedFd) -> Result<(), &'static str> {
+    fcntl_get_seals(slab).map(drop).map_err(|_not_memory| "a slab is no memory")
 }

@@ -51,6 +51,8 @@ pub(super) struct Outbox {
     is_flushing: AtomicBool,
     /// Whether something waits, for those who need not know for sure.
     waits: AtomicBool,
+    /// Whether a message has waited for others, and none came: it had better been written.
+    was_alone: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +60,8 @@ struct State {
     pieces: VecDeque<Piece>,
     /// Bytes in all of them.
     unsent: usize,
+    /// Messages that came since something was written.
+    gathered: usize,
     /// Descriptors beside them.
     handles: usize,
     /// The room of a piece that was written.
@@ -113,6 +117,7 @@ impl Outbox {
             emptied: Notify::new(),
             is_flushing: AtomicBool::new(false),
             waits: AtomicBool::new(false),
+            was_alone: AtomicBool::new(false),
         }
     }
 
@@ -141,6 +146,11 @@ impl Outbox {
     /// Whether something waits, or did a moment ago.
     pub(super) fn waits(&self) -> bool {
         self.waits.load(Relaxed)
+    }
+
+    /// Whether a message has waited in vain since this was asked.
+    pub(super) fn take_was_alone(&self) -> bool {
+        self.was_alone.load(Relaxed) && self.was_alone.swap(false, Relaxed)
     }
 
     /// Takes a frame, its head with the descriptors beside it and its long strings, and writes. One of a run waits for more of
@@ -269,6 +279,7 @@ impl State {
         if self.broken.is_some() {
             return;
         }
+        self.gathered += 1;
         self.push_head(head, handles);
         for bytes in strings {
             self.unsent += bytes.len();
@@ -311,7 +322,10 @@ impl State {
         }
         while self.unsent > 0 {
             match self.write_once(socket) {
-                Ok(written) => self.advance(written),
+                Ok(written) => {
+                    self.gathered = 0;
+                    self.advance(written);
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
                     self.next_write = self.unsent + BATCH;
@@ -401,6 +415,9 @@ impl Flushing {
 impl Drop for Flushing {
     fn drop(&mut self) {
         self.0.is_flushing.store(false, Relaxed);
+        if self.0.state().gathered == 1 {
+            self.0.was_alone.store(true, Relaxed);
+        }
         // What comes of it is told to whoever sends next; what is left is for the control thread.
         let _ = self.0.write_for_sender();
     }

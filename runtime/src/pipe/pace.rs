@@ -21,6 +21,11 @@ pub(super) struct Pace {
 }
 
 impl Pace {
+    /// What was taken for a run was none.
+    pub(super) fn begin_anew(&mut self) {
+        *self = Self::default();
+    }
+
     /// One more has come; whether it belongs to a run. What came before may still wait for more.
     pub(super) fn is_run(&mut self, waits: bool) -> bool {
         if self.unseen > 0 && waits {

@@ -17,7 +17,7 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Error as _, Serialize, Serializer};
 use tokio::io::Interest;
 
-use super::ahead::{Ahead, Frame};
+use super::ahead::Ahead;
 use super::budget::Budget;
 use super::error::{RecvError, TryRecvError};
 use super::frame::Kind;
@@ -110,13 +110,8 @@ impl<T> Receiver<T> {
     }
 
     fn take_bytes(&mut self) -> Result<Bytes, RecvError> {
-        let frame = self.take_frame()?;
-        Ok(self.ahead.own_body(frame))
-    }
-
-    fn take_frame(&mut self) -> Result<Frame, RecvError> {
-        let frame = self.ahead.take(&self.socket, &self.limits);
-        frame.inspect_err(|error| self.has_ended |= error.ends_the_pipe())
+        let frame = self.ahead.take_bytes(&self.socket, &self.limits);
+        Ok(self.ahead.own_body(frame.inspect_err(|error| self.has_ended |= error.ends_the_pipe())?))
     }
 
     /// Waits until a frame has come whole, and says what it is; `None` at the end.
@@ -224,7 +219,8 @@ impl<T: Message> Receiver<T> {
         if let Some(body) = self.ahead.take_plain() {
             return Ok(unpack(body, VecDeque::new(), Some(VecDeque::new()), &self.limits)?);
         }
-        let mut frame = self.take_frame()?;
+        let frame = self.ahead.take(&self.socket, &self.limits);
+        let mut frame = frame.inspect_err(|error| self.has_ended |= error.ends_the_pipe())?;
         let (handles, strings) = (std::mem::take(&mut frame.handles), std::mem::take(&mut frame.strings));
         Ok(unpack(self.ahead.body(&frame), handles, Some(strings), &self.limits)?)
     }

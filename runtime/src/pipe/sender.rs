@@ -238,6 +238,9 @@ impl<T> Sender<T> {
     /// Puts an encoded message behind those that wait, and writes: now, or, in a run, with what follows.
     fn take_in(&mut self, kind: Kind, body_aside: bool, parcel: Parcel) -> Result<(), Refusal> {
         let Parcel { bytes, handles } = parcel;
+        if self.outbox.take_was_alone() {
+            self.pace.begin_anew();
+        }
         let is_run = self.pace.is_run(self.outbox.waits());
         let (size, limit) = (bytes.len() as u64, u64::from(u32::MAX));
         let too_large = |_| Refusal::Encode(EncodeError::TooLarge { size, limit });

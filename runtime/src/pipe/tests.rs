@@ -1,6 +1,9 @@
 //! Pipes within one process.
 
+use super::travel::{Given, Held, hash_of};
 use super::*;
+use crate::wire::beside::HandleKind;
+use crate::wire::{pack, unpack};
 
 #[tokio::test]
 async fn messages_in_order() {
@@ -18,4 +21,40 @@ async fn messages_in_order() {
     drop(theirs);
     assert_eq!(ours.recv().await.unwrap(), None);
     assert!(ours.send(1).await.unwrap_err().is_closed());
+}
+
+/// A runtime that has ended drops what is spawned at once.
+#[test]
+fn a_run_in_a_runtime_that_has_ended() {
+    let (socket, _other) = sockets().unwrap();
+    let gone = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let handle = gone.handle().clone();
+    drop(gone);
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let outbox = Arc::new(outbox::Outbox::new(socket));
+        let _inside = handle.enter();
+        assert!(outbox.push(&[b"message"], Vec::new(), Vec::new(), true).is_ok());
+        done.send(outbox.is_empty())
+    });
+    let outcome = is_done.recv_timeout(std::time::Duration::from_secs(20));
+    assert_eq!(outcome.expect("it waits for itself"), Ok(true));
+}
+
+/// What a receiver brings along is checked as what comes through it: reading a slab must not wait.
+#[test]
+fn luggage_that_is_none() {
+    let (socket, _other) = sockets().unwrap();
+    let (reader, _writer) = io::pipe().unwrap();
+    let memory = rustix::fs::memfd_create(c"a slab", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    let received = |slab: OwnedFd| {
+        let end = Given { socket: &socket, kind: HandleKind::PipeReceiver };
+        let none: Vec<(u64, bool, Vec<Held>)> = Vec::new();
+        let luggage = (Bytes::new(), none, vec![(5_u64, Held(Arc::new(slab)))]);
+        let parcel =
+            pack(&(end, hash_of::<u64>(), Limits::DEFAULT, false, luggage), &Limits::DEFAULT).unwrap();
+        unpack::<Receiver<u64>>(&parcel.bytes, parcel.handles.into(), None, &Limits::DEFAULT)
+    };
+    received(memory).unwrap();
+    assert!(received(reader.into()).unwrap_err().reason().contains("memory"));
 }
