@@ -5,13 +5,18 @@
 //! |---|---|
 //! | `cargo bench -p procession-bench --bench start` | a start, a number in, one out, the exit seen; its ratio to the limit |
 //! | `cargo bench -p procession-bench --bench warm` | a number in, one out, where the process is there already |
+//! | `cargo bench -p procession-bench --bench pipes` | messages through pipes: round trips, one way, long bodies, handles |
 //! | `cargo bench -p procession-bench --bench idle` | the memory of a child that waits |
 //!
 //! Times differ from machine to machine and from hour to hour. What counts are ratios within one run.
 
 mod alternating;
+mod contender;
+mod cores;
 pub mod limit;
 mod memory;
 
-pub use alternating::{Comparison, compare, median_of, time};
+pub use alternating::{Comparison, compare, compare_all, median_of, time};
+pub use contender::{Contender, Peer, cost, same};
+pub use cores::{Cores, Pinned, stay_on};
 pub use memory::{Memory, settled_memory_of};

@@ -22,8 +22,13 @@ pub enum Answers {
 
 /// Needs a runtime.
 pub(super) fn framed(stream: StdUnixStream) -> io::Result<Link> {
+    Ok(Framed::new(of_tokio(stream)?, LengthDelimitedCodec::new()))
+}
+
+/// Needs a runtime, too.
+pub(super) fn of_tokio(stream: StdUnixStream) -> io::Result<UnixStream> {
     stream.set_nonblocking(true)?;
-    Ok(Framed::new(UnixStream::from_std(stream)?, LengthDelimitedCodec::new()))
+    UnixStream::from_std(stream)
 }
 
 /// The parent's part.

@@ -7,16 +7,25 @@
 //! | [`Server`] | a start by `fork(2)`, in a process that does nothing else |
 //! | [`Forks`] | a `fork(2)` alone |
 //! | [`RoundTrip`] | a call to a process that is there already |
+//! | [`FramedRoundTrip`], [`FramedOneWay`] | small messages: frames on tokio's socket |
+//! | [`Streamed`] | long bodies on a socket: `write_all` and `read_exact` |
+//! | [`Slabs`] | long bodies at all: memory that both processes keep mapped |
+//! | [`Rights`] | a descriptor: `SCM_RIGHTS` |
 //!
-//! Each runs this program once more, with an argument by which [`was_child`] knows it.
+//! The first four run this program once more, with an argument by which [`was_child`] knows it. The child of the others
+//! is one of ours: what is measured is the way between two processes that are there, not how they came to be.
 
 mod command;
 mod fork;
+mod frames;
 mod link;
 mod message;
+mod rights;
 mod round_trip;
 mod serve;
 mod server;
+mod slab;
+mod stream;
 mod system;
 
 use std::io;
@@ -24,9 +33,13 @@ use std::process::ExitStatus;
 
 pub use command::{Child, square};
 pub use fork::Forks;
+pub use frames::{FramedOneWay, FramedRoundTrip, echo_frames, take_frames};
 pub use link::Answers;
+pub use rights::{Rights, echo_rights};
 pub use round_trip::RoundTrip;
 pub use server::{Forked, Server};
+pub use slab::{SharedSlabs, Slabs, empty_slabs};
+pub use stream::{Streamed, read_bodies};
 
 /// Does a child's part and gives `true`, if this process is a child of a limit. The first line of `main`.
 ///
@@ -46,4 +59,13 @@ pub fn was_child() -> io::Result<bool> {
 
 fn checked(status: ExitStatus) -> io::Result<()> {
     if status.success() { Ok(()) } else { Err(io::Error::other(status.to_string())) }
+}
+
+/// What was read, or that the other side has closed.
+fn unless_closed<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
 }
