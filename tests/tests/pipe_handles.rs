@@ -220,6 +220,20 @@ impl<T: 'static> IntoFailure for TrySendError<T> {
     }
 }
 
+/// More than anybody has by default.
+const WIDE: Limits =
+    Limits::DEFAULT.max_message(1 << 40).max_depth(u32::MAX).max_heap(u64::MAX).max_handles(1000);
+
+#[process]
+async fn offers() -> Result<(Sender<u64>, Receiver<u64>), Failure> {
+    Ok(simplex_with(WIDE)?)
+}
+
+#[process]
+async fn sees(ends: (Sender<u64>, Receiver<u64>)) -> bool {
+    ends.0.limits() == WIDE && ends.1.limits() == WIDE
+}
+
 isolated! {
     /// CO05: a listener goes to a child, and what it has accepted comes back; tokio's and std's, in any mixture.
     async fn co05_listeners_and_streams() {
@@ -504,5 +518,15 @@ isolated! {
         let (accepted, is_full, received) = in_time(call).await.unwrap().unwrap();
         assert!(is_full && (2..6).contains(&accepted), "{accepted} accepted");
         assert_eq!(received, accepted + 1);
+    }
+
+    /// An end from a child has no wider limits than the message that brought it; one from a parent has its own.
+    async fn limits_of_an_end() {
+        let (sender, receiver) = offers().await.unwrap().unwrap();
+        assert_eq!([sender.limits(), receiver.limits()], [Limits::DEFAULT; 2]);
+        let deep = Limits::DEFAULT.max_depth(1000).max_heap(1 << 20);
+        let (_, receiver) = offers().limits(deep).await.unwrap().unwrap();
+        assert_eq!(receiver.limits(), deep);
+        assert!(sees(simplex_with(WIDE).unwrap()).await.unwrap());
     }
 }

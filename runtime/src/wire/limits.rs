@@ -54,13 +54,13 @@ impl Limits {
         self
     }
 
-    /// The narrower of both.
+    /// These, within others.
     pub(crate) fn within(self, other: &Self) -> Self {
-        let heap = |limits: &Self| limits.max_heap.unwrap_or(u64::MAX);
         Self {
             max_message: self.max_message.min(other.max_message),
             max_depth: self.max_depth.min(other.max_depth),
-            max_heap: Some(heap(&self).min(heap(other))).filter(|heap| *heap < u64::MAX),
+            // Without a number it is in proportion to the message, and no number is narrower for each.
+            max_heap: other.max_heap.map(|heap| self.max_heap.map_or(heap, |own| own.min(heap))),
             max_handles: self.max_handles.min(other.max_handles),
         }
     }
