@@ -11,8 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use procession::pipe::{Receiver, RecvError, simplex_with};
 use procession::{Cause, Limits, Passed, process, simplex};
-use procession_tests::{isolated, open_fds, patience};
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use procession_tests::{isolated, open_fds, patience, shared_mappings};
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create,
+};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use tokio::time::timeout;
@@ -79,10 +81,18 @@ fn null() -> File {
     File::open("/dev/null").unwrap()
 }
 
-/// Memory that holds these bytes.
-fn memory(bytes: &[u8]) -> File {
-    let mut file = File::from(memfd_create(c"by hand", MemfdFlags::CLOEXEC).unwrap());
+/// Memory that holds these bytes, and can be cut short.
+fn loose_memory(bytes: &[u8]) -> File {
+    let memory = memfd_create(c"by hand", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    let mut file = File::from(memory);
     file.write_all(bytes).unwrap();
+    file
+}
+
+/// Memory that holds these bytes, and stays as long as it is.
+fn memory(bytes: &[u8]) -> File {
+    let file = loose_memory(bytes);
+    fcntl_add_seals(&file, SealFlags::SHRINK).unwrap();
     file
 }
 
@@ -297,13 +307,16 @@ isolated! {
             rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC,
             rustix::fs::Mode::empty(),
         ).unwrap();
-        let cases: [(BorrowedFd<'_>, u64, &str); 6] = [
+        let (loose, empty) = (loose_memory(&[3; 1000]), memory(&[]));
+        let cases: [(BorrowedFd<'_>, u64, &str); 8] = [
             (reader.as_fd(), 10, "BadMessage"),
             (socket.as_fd(), 10, "BadMessage"),
             (regular.as_fd(), 10, "BadMessage"),
             (ours.as_fd(), 1001, "System"),
             (ours.as_fd(), 16 << 20, "System"),
-            (write_only.as_fd(), 10, "System"),
+            (write_only.as_fd(), 10, "BadMessage"),
+            (loose.as_fd(), 10, "BadMessage"),
+            (empty.as_fd(), 10, "BadMessage"),
         ];
         for (slab, length, expected) in cases {
             let (raw, mut receiver) = by_hand::<u8>(Limits::DEFAULT);
@@ -322,30 +335,44 @@ isolated! {
         }
     }
 
+    /// What was received stands in the receiver's own memory, and what happens to the slab meanwhile makes nobody fault.
     #[once]
     #[threads(2)]
-    async fn a_slab_that_shrinks_while_it_is_read() {
+    async fn a_slab_that_changes_while_it_is_read() {
         let (raw, mut receiver) = by_hand::<u8>(Limits::DEFAULT);
         let slab = memory(&vec![9; 8 << 20]);
         let again = slab.try_clone().unwrap();
-        let shrinks = std::thread::spawn(move || {
-            for n in 0..300 {
-                ftruncate(&again, if n % 2 == 0 { 100 } else { 8 << 20 }).unwrap();
-                std::thread::yield_now();
+        let changes = std::thread::spawn(move || {
+            let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            for n in 0..300_u64 {
+                rustix::io::pwrite(&again, &[n as u8; 100_000], (n % 80) * 100_000).unwrap();
+                fallocate(&again, hole, (n % 7) << 20, 1 << 20).unwrap();
+                assert!(ftruncate(&again, 100).is_err());
             }
         });
         let mut is_first = true;
-        while !shrinks.is_finished() {
+        while !changes.is_finished() {
             let (number, handles): (u64, &[_]) = if is_first { (5 | FLAG, &[slab.as_fd()]) } else { (5, &[]) };
             write_beside(&raw, &in_slab(number, u16::from(is_first), &[8 << 20]), handles).unwrap();
             is_first = false;
-            match in_time(receiver.recv_bytes()).await {
-                Ok(Some(bytes)) => assert_eq!(bytes.len(), 8 << 20),
-                Err(RecvError::System(error)) => assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof),
-                other => panic!("{:?}", other.map(|bytes| bytes.map(|bytes| bytes.len()))),
-            }
+            assert_eq!(in_time(receiver.recv_bytes()).await.unwrap().unwrap().len(), 8 << 20);
         }
-        shrinks.join().unwrap();
+        changes.join().unwrap();
+    }
+
+    /// A sender that brings a slab with each message: none of them stays for long.
+    #[once]
+    async fn slabs_without_end() {
+        let (before, mapped) = (open_fds().len(), shared_mappings());
+        let (raw, mut receiver) = by_hand::<u8>(Limits::DEFAULT);
+        let slab = memory(&[9; 1000]);
+        for n in 0..1000 {
+            write_beside(&raw, &in_slab((n + 1) | FLAG, 1, &[1000]), &[slab.as_fd()]).unwrap();
+            assert_eq!(in_time(receiver.recv_bytes()).await.unwrap().unwrap(), vec![9; 1000]);
+            assert!(open_fds().len() < before + 100);
+        }
+        drop((raw, receiver, slab));
+        assert_eq!((open_fds().len(), shared_mappings()), (before, mapped));
     }
 
     /// A receiver that says that it has read slabs which it has not, or has never had, or says something else.

@@ -7,7 +7,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::fs::fcntl_get_seals;
 use rustix::net::{RecvFlags, recv};
 
 use serde::{Deserialize, Serialize};
@@ -16,8 +15,9 @@ use super::error::RecvError;
 use super::frame::{ENTRY, HEADER, Header, Kind, SlabEntry, StringEntry, size};
 use super::travel::Held;
 use super::watch::Done;
+use crate::sys::Mapping;
 use crate::wire::handles::receive_now;
-use crate::wire::{Limits, SLABS, forget, give_back, read_slab, read_slab_into};
+use crate::wire::{Known, Limits, behind, forget, give_back, read_slab};
 
 /// The room for what has come: at first, and as long as frames fit into it.
 const ROOM: usize = 8 << 10;
@@ -50,8 +50,7 @@ pub(super) struct Ahead {
     /// Where `end` is on the stream.
     position: u64,
     batches: VecDeque<Batch>,
-    /// The sender's slabs, the newest last.
-    slabs: VecDeque<(u64, Arc<OwnedFd>)>,
+    slabs: Known,
 }
 
 /// Descriptors that came with one read.
@@ -242,13 +241,15 @@ impl Ahead {
     ) -> Result<usize, RecvError> {
         let outline = self.outline(limits)?.ok_or(RecvError::CutOff)?;
         if let ([StringEntry { length, in_slab: true }], Some(entry)) = (&outline.strings[..], outline.slab)
+            && outline.header.body_aside
             && let Some(buffer) = buffer.get_mut(..*length as usize)
         {
             self.start += outline.end();
             let handles = self.handles(outline.header.handles);
-            let memory =
-                self.slab(entry, &mut handles.inspect_err(|_lost| outline.give_slab_back(socket))?)?;
-            read_slab_into(memory, buffer)?;
+            let mut handles = handles.inspect_err(|_lost| outline.give_slab_back(socket))?;
+            if !self.slab(entry, &mut handles)?.copy_to(buffer) {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
             give_back(socket, entry.number);
             return Ok(buffer.len());
         }
@@ -315,14 +316,14 @@ impl Ahead {
         socket: &OwnedFd,
     ) -> Result<VecDeque<Vec<u8>>, RecvError> {
         let (mut strings, mut on_stream) = (VecDeque::new(), on_stream.into_iter());
-        let memory = outline.slab.map(|entry| self.slab(entry, handles)).transpose()?;
-        let mut offset = 0;
+        let slab = outline.slab.map(|entry| self.slab(entry, handles)).transpose()?;
+        let mut at = 0;
         for string in &outline.strings {
             let lost = || RecvError::BadMessage { reason: "a string stands in no slab".into() };
+            let length = usize::try_from(string.length).map_err(io::Error::other)?;
             strings.push_back(if string.in_slab {
-                let memory = memory.as_ref().ok_or_else(lost)?;
-                let bytes = read_slab(memory, offset, string.length)?;
-                offset += string.length;
+                let bytes = read_slab(slab.ok_or_else(lost)?, at, length)?;
+                at = behind(at, length);
                 bytes
             } else {
                 on_stream.next().ok_or_else(lost)?
@@ -339,19 +340,13 @@ impl Ahead {
         &mut self,
         entry: SlabEntry,
         handles: &mut VecDeque<Arc<OwnedFd>>,
-    ) -> Result<Arc<OwnedFd>, RecvError> {
+    ) -> Result<&Mapping, RecvError> {
         let bad = |reason: &str| RecvError::BadMessage { reason: reason.into() };
         if entry.is_new {
             let memory = handles.pop_front().ok_or_else(|| bad("a slab came without its descriptor"))?;
-            check_memory(&memory).map_err(bad)?;
-            self.slabs.push_back((entry.number, memory));
-            if self.slabs.len() > SLABS {
-                // No sender has more; this one's was another sender's, which has ended.
-                self.slabs.pop_front();
-            }
+            self.slabs.add(entry.number, memory).map_err(bad)?;
         }
-        let known = self.slabs.iter().find(|(number, _)| *number == entry.number);
-        known.map(|(_, memory)| Arc::clone(memory)).ok_or_else(|| bad("a slab has never come"))
+        self.slabs.slab(entry.number).map_err(bad)
     }
 
     /// Reads what there is, without waiting; nothing at the end of the stream.
@@ -439,7 +434,7 @@ impl Ahead {
             .batches
             .iter()
             .map(|batch| (batch.until - start, batch.is_cut, batch.handles.iter().map(held).collect()));
-        let slabs = self.slabs.iter().map(|(number, memory)| (*number, held(memory)));
+        let slabs = self.slabs.iter().map(|(number, memory)| (number, held(memory)));
         Ok(Luggage { batches: batches.collect(), slabs: slabs.collect(), bytes: bytes.into() })
     }
 
@@ -449,7 +444,8 @@ impl Ahead {
     /// If what was to be a slab is none.
     pub(super) fn unpacked(luggage: Luggage) -> Result<Self, &'static str> {
         let Luggage { bytes, batches, slabs } = luggage;
-        slabs.iter().try_for_each(|(_, Held(memory))| check_memory(memory))?;
+        let mut known = Known::default();
+        slabs.into_iter().try_for_each(|(number, Held(memory))| known.add(number, memory))?;
         let batches = batches.into_iter().map(|(until, is_cut, handles)| Batch {
             until,
             is_cut,
@@ -460,13 +456,8 @@ impl Ahead {
             position: bytes.len() as u64,
             room: bytes.into(),
             batches: batches.collect(),
-            slabs: slabs.into_iter().map(|(number, Held(memory))| (number, memory)).collect(),
+            slabs: known,
             ..Self::default()
         })
     }
-}
-
-/// Of nothing else than memory is it known that reading does not wait.
-fn check_memory(slab: &OwnedFd) -> Result<(), &'static str> {
-    fcntl_get_seals(slab).map(drop).map_err(|_not_memory| "a slab is no memory")
 }

@@ -42,7 +42,9 @@
 //!
 //! A message has at most 16 MiB and 64 handles, unless the pipe is made with other [`Limits`]; what is larger is refused before a
 //! byte of it is written. Long strings of bytes (`bytes::Bytes`, `serde_bytes`, `String`) are not looked at byte by byte, and
-//! messages of 256 KiB and more go through shared memory that is used again: four of them at a time, then the sender waits. A `Vec<u8>` without `serde_bytes` is encoded element by element.
+//! messages of 64 KiB and more go through shared memory that is used again: four of them at a time, then the sender waits. This
+//! memory, up to four times the largest message rounded up to a power of two, goes with the ends, or when 64 more such messages have
+//! not used it. A `Vec<u8>` without `serde_bytes` is encoded element by element.
 //!
 //! # Handles
 //!

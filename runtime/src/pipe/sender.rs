@@ -26,7 +26,7 @@ use super::watch::{Done, FOREVER, Watch, wait_for};
 use crate::control::Control;
 use crate::wire::beside::HandleKind;
 use crate::wire::handles::{CROWDED, MAX_HANDLES};
-use crate::wire::{ASIDE, Aside, Claim, EncodeError, Limits, MOST, Message, Parcel, Part, Slabs, pack_into};
+use crate::wire::{ASIDE, Aside, EncodeError, Limits, MOST, Message, Named, Parcel, Part, Slabs, pack_into};
 
 /// The end of a pipe that sends messages: one half of a [`Pipe`](super::Pipe), or of a [`simplex`](super::simplex()).
 ///
@@ -254,11 +254,11 @@ impl<T> Sender<T> {
         let pushed = if header.aside == 0 {
             self.outbox.push(&[&header.to_bytes(), &bytes], handles, Vec::new(), is_run)
         } else {
-            let (parts, claim) = self.aside.take();
-            let new = claim.as_ref().filter(|claim| !claim.is_known).map(|claim| Arc::clone(&claim.memory));
+            let (parts, slab) = self.aside.take();
+            let new = slab.as_ref().filter(|slab| !slab.is_known).map(|slab| Arc::clone(&slab.memory));
             let handles: Vec<_> = new.into_iter().chain(handles).collect();
             header.handles = handles.len() as u16;
-            let (table, strings) = table(claim.as_ref(), parts);
+            let (table, strings) = table(slab.as_ref(), parts);
             self.outbox.push(&[&header.to_bytes(), &table, &bytes], handles, strings, is_run)
         };
         self.scratch = bytes;
@@ -349,8 +349,8 @@ impl Refusal {
 }
 
 /// What a frame says of the strings aside, and those that go on the stream.
-fn table(slab: Option<&Claim>, parts: Vec<Part>) -> (Vec<u8>, Vec<Vec<u8>>) {
-    let slab = slab.map(|claim| SlabEntry { number: claim.number, is_new: !claim.is_known });
+fn table(slab: Option<&Named>, parts: Vec<Part>) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let slab = slab.map(|slab| SlabEntry { number: slab.number, is_new: !slab.is_known });
     let mut table = SlabEntry::to_bytes(slab).to_vec();
     let mut strings = Vec::new();
     for part in parts {

@@ -4,6 +4,7 @@ use super::travel::{Given, Held, hash_of};
 use super::*;
 use crate::wire::beside::HandleKind;
 use crate::wire::{pack, unpack};
+use rustix::fs::MemfdFlags;
 
 #[tokio::test]
 async fn messages_in_order() {
@@ -46,7 +47,10 @@ fn a_run_in_a_runtime_that_has_ended() {
 fn luggage_that_is_none() {
     let (socket, _other) = sockets().unwrap();
     let (reader, _writer) = io::pipe().unwrap();
-    let memory = rustix::fs::memfd_create(c"a slab", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    let sealable = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let memory = rustix::fs::memfd_create(c"a slab", sealable).unwrap();
+    rustix::fs::ftruncate(&memory, 100).unwrap();
+    rustix::fs::fcntl_add_seals(&memory, rustix::fs::SealFlags::SHRINK).unwrap();
     let received = |slab: OwnedFd| {
         let end = Given { socket: &socket, kind: HandleKind::PipeReceiver };
         let none: Vec<(u64, bool, Vec<Held>)> = Vec::new();

@@ -21,6 +21,6 @@ pub(crate) use inherited::{
     arm_lifeline, at_exit, close_strangers, exit_now, ignore_broken_pipes, inherited_socket, is_readable,
     kill_group, lifeline_is_cut, secure_mode, watch, watch_for, write_once,
 };
-pub(crate) use memory::prefer_large_pages;
+pub(crate) use memory::{Mapping, prefer_large_pages};
 pub(crate) use overflow::{catch_overflows, guard_thread};
 pub(crate) use spawn::{LIFELINE_FD, LINK_FD, spawn};

@@ -5,16 +5,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::slab::{Claim, Claimed, Slabs};
+use super::slab::{Named, Put, Slabs};
 
-/// From how many bytes on a string stands aside, where it may.
+/// From how many bytes on a string stands aside, where it may. Below that the socket is as fast.
 pub(crate) const ASIDE: usize = 64 << 10;
 
 /// How many strings of one message may.
 pub(crate) const MOST: usize = 255;
-
-/// From how many bytes on a string goes through a slab. Below that the socket is as fast.
-pub(crate) const IN_SLAB: usize = 256 << 10;
 
 /// A long string that was written.
 #[derive(Debug)]
@@ -30,7 +27,6 @@ pub(crate) enum Part {
 #[derive(Debug)]
 pub(crate) struct Aside {
     slabs: Slabs,
-    claim: Option<Claim>,
     parts: Vec<Part>,
     /// Whether a string that finds all slabs busy waits.
     waits: bool,
@@ -40,7 +36,7 @@ pub(crate) struct Aside {
 
 impl Aside {
     pub(crate) const fn new(slabs: Slabs) -> Self {
-        Self { slabs, claim: None, parts: Vec::new(), waits: true, is_full: false }
+        Self { slabs, parts: Vec::new(), waits: true, is_full: false }
     }
 
     pub(crate) const fn count(&self) -> usize {
@@ -62,19 +58,10 @@ impl Aside {
     }
 
     fn put_in_slab(&mut self, bytes: &[u8]) -> bool {
-        if bytes.len() < IN_SLAB {
-            return false;
-        }
-        if self.claim.is_none() && !self.is_full {
-            match self.slabs.claim() {
-                Claimed::Claim(claim) => self.claim = Some(claim),
-                Claimed::Busy if self.waits => self.is_full = true,
-                Claimed::Busy => return false,
-                Claimed::None => return false,
-            }
-        }
         // What finds no room is not sent: there is no need to copy it.
-        let is_put = self.is_full || self.claim.as_mut().is_some_and(|claim| claim.append(bytes).is_ok());
+        let put = if self.is_full { Put::Busy } else { self.slabs.put(bytes) };
+        self.is_full = put == Put::Busy && self.waits;
+        let is_put = put == Put::Done || self.is_full;
         if is_put {
             self.parts.push(Part::InSlab { length: bytes.len() as u64 });
         }
@@ -100,21 +87,15 @@ impl Aside {
     }
 
     /// The strings, and the slab that some of them are in, which goes out.
-    pub(crate) fn take(&mut self) -> (Vec<Part>, Option<Claim>) {
-        let claim = self.claim.take();
-        if let Some(claim) = &claim {
-            self.slabs.sent(claim);
-        }
-        (std::mem::take(&mut self.parts), claim)
+    pub(crate) fn take(&mut self) -> (Vec<Part>, Option<Named>) {
+        (std::mem::take(&mut self.parts), self.slabs.send())
     }
 
     /// The message is not sent.
     pub(crate) fn clear(&mut self) {
         self.parts.clear();
         self.is_full = false;
-        if let Some(claim) = self.claim.take() {
-            self.slabs.give_up(&claim);
-        }
+        self.slabs.give_up();
     }
 }
 

@@ -24,4 +24,4 @@ pub(crate) use encode::{pack, pack_into};
 pub use limits::Limits;
 pub use message::Message;
 pub(crate) use packet::Packet;
-pub(crate) use slab::{Claim, SLABS, Slabs, forget, give_back, read_slab, read_slab_into};
+pub(crate) use slab::{Known, Named, Slabs, behind, forget, give_back, read_slab};

@@ -1,34 +1,42 @@
 //! Slabs: memory that carries long strings from process to process.
 //!
-//! A slab is a memfd, written and read by `pwrite(2)` and `pread(2)`. Nobody maps it, so that a peer that cuts it short or
-//! writes into it can cause a wrong message, which is the peer's own, and never a fault. A sender has a few, and uses one again
-//! when the receiver has said, by its number on the socket's way back, that it has read it: fresh memory for each message costs
-//! more than the copy. Where none is free the pipe has no room; where the system has no memory for one, the socket carries the
-//! string.
+//! A slab is a memfd, mapped by its sender and its receiver, and sealed: nobody can make it shorter, so that no peer can make the
+//! other fault, and whoever receives it cannot write into it. A sender has a few, and uses one again when the receiver has
+//! said, by its number on the socket's way back, that it has read it: fresh memory for each message costs more than the copy.
+//! Where none is free the pipe has no room; where the system has no memory for one, the socket carries the string.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::buffer::spare_capacity;
-use rustix::fs::{MemfdFlags, fstat, ftruncate, memfd_create};
-use rustix::io::{pread, pwrite, retry_on_intr};
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, fstatfs,
+    memfd_create,
+};
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::process::{Resource, getrlimit};
 
-use crate::sys;
+use crate::sys::{self, Mapping};
 
 /// How many slabs a sender has.
 pub(crate) const SLABS: usize = 4;
 
+/// The size of the smallest slab; others are powers of two.
+const SMALLEST: usize = 256 << 10;
+
+/// Where strings begin in a slab: at multiples of this.
+const ALIGNMENT: usize = 64;
+
+/// After how many messages in other slabs a slab is given up, by its sender and its receiver alike: the one does not tell the
+/// other. So a receiver has no more slabs than this, whoever sends them.
+const IDLE: u32 = 64;
+
 /// Above a slab's number, where the receiver does not have it.
 const UNKNOWN: u64 = 1 << 62;
 
-/// A slab that is this many times larger than what it is claimed for gives memory back.
-const WASTE: u64 = 4;
-
-/// What a slab may keep, whatever it is used for next.
-const KEPT: u64 = 1 << 20;
+/// From how many bytes on memory is asked for in large pages.
+const LARGE: usize = 4 << 20;
 
 /// The slabs of a sender.
 #[derive(Debug)]
@@ -36,6 +44,8 @@ pub(crate) struct Slabs {
     /// Where their numbers come back.
     socket: Arc<OwnedFd>,
     slabs: Vec<Slab>,
+    /// The slab of the message that is being written, and how much of it is full.
+    claimed: Option<(u64, usize)>,
     /// The receiver is gone, or has said something else than numbers: there are no slabs any more.
     is_off: bool,
 }
@@ -44,53 +54,78 @@ pub(crate) struct Slabs {
 struct Slab {
     number: u64,
     memory: Arc<OwnedFd>,
-    length: u64,
+    mapping: Mapping,
     /// Whether the receiver has its descriptor.
     is_known: bool,
     is_busy: bool,
+    idle: u32,
 }
 
-/// A slab that one message has for itself.
+/// A slab, as a message names it.
 #[derive(Debug)]
-pub(crate) struct Claim {
+pub(crate) struct Named {
     pub(crate) number: u64,
     pub(crate) memory: Arc<OwnedFd>,
-    length: u64,
+    /// Whether the receiver has its descriptor.
     pub(crate) is_known: bool,
 }
 
-/// What comes of asking for a slab.
-#[derive(Debug)]
-pub(super) enum Claimed {
-    Claim(Claim),
-    /// The receiver has not read those that there are.
+/// What comes of putting a string into a slab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Put {
+    Done,
+    /// The receiver has not read the slabs that there are.
     Busy,
-    /// The system has no memory or descriptor for one, or the receiver plays tricks.
-    None,
+    /// There is no room left in the message's slab, or the system has none for another, or the receiver plays tricks.
+    No,
 }
 
 impl Slabs {
     pub(crate) const fn new(socket: Arc<OwnedFd>) -> Self {
-        Self { socket, slabs: Vec::new(), is_off: false }
+        Self { socket, slabs: Vec::new(), claimed: None, is_off: false }
     }
 
-    /// A free slab, if there is one or may be one more.
-    pub(super) fn claim(&mut self) -> Claimed {
+    /// Puts a string behind those that stand in the message's slab.
+    pub(super) fn put(&mut self, bytes: &[u8]) -> Put {
+        if self.claimed.is_none() {
+            match self.claim(bytes.len()) {
+                Put::Done => {}
+                other => return other,
+            }
+        }
+        let Some((number, full)) = self.claimed else { return Put::No };
+        let Some(slab) = self.slabs.iter_mut().find(|slab| slab.number == number) else { return Put::No };
+        if !slab.mapping.write(full, bytes) {
+            return Put::No;
+        }
+        self.claimed = Some((number, (full + bytes.len()).next_multiple_of(ALIGNMENT)));
+        Put::Done
+    }
+
+    /// Takes a free slab for a message: the smallest that is large enough, or a new one.
+    fn claim(&mut self, length: usize) -> Put {
         if self.slabs.iter().all(|slab| slab.is_busy) {
             // An error is one of the next write's, too.
             drop(self.take_back());
         }
         if self.is_off {
-            return Claimed::None;
+            return Put::No;
         }
-        if self.slabs.iter().all(|slab| slab.is_busy) && self.slabs.len() < SLABS {
-            let Ok(slab) = Slab::new() else { return Claimed::None };
-            self.slabs.push(slab);
+        let fitting = self.slabs.iter_mut().filter(|slab| !slab.is_busy && slab.mapping.len() >= length);
+        if let Some(slab) = fitting.min_by_key(|slab| slab.mapping.len()) {
+            slab.is_busy = true;
+            self.claimed = Some((slab.number, 0));
+            return Put::Done;
         }
-        let Some(slab) = self.slabs.iter_mut().find(|slab| !slab.is_busy) else { return Claimed::Busy };
-        slab.is_busy = true;
-        let Slab { number, is_known, .. } = *slab;
-        Claimed::Claim(Claim { number, memory: Arc::clone(&slab.memory), length: 0, is_known })
+        if self.slabs.len() == SLABS {
+            // One that is too small makes room; the receiver will see that it is not used any more.
+            let Some(small) = self.slabs.iter().position(|slab| !slab.is_busy) else { return Put::Busy };
+            self.slabs.swap_remove(small);
+        }
+        let Ok(slab) = Slab::new(length) else { return Put::No };
+        self.claimed = Some((slab.number, 0));
+        self.slabs.push(slab);
+        Put::Done
     }
 
     /// Hears which slabs were read, and which the receiver does not have.
@@ -111,105 +146,135 @@ impl Slabs {
         Ok(())
     }
 
-    /// The message goes out: the slab is the receiver's until it says otherwise.
-    pub(super) fn sent(&mut self, claim: &Claim) {
-        if let Some(slab) = self.slab(claim) {
-            slab.is_known = true;
-        }
+    /// The message goes out, and its slab, if it has one, with it: that is the receiver's until it says otherwise.
+    pub(super) fn send(&mut self) -> Option<Named> {
+        let (number, _) = self.claimed.take()?;
+        self.slabs.iter_mut().for_each(|slab| slab.idle += 1);
+        let slab = self.slabs.iter_mut().find(|slab| slab.number == number)?;
+        slab.idle = 0;
+        let is_known = std::mem::replace(&mut slab.is_known, true);
+        let memory = Arc::clone(&slab.memory);
+        self.slabs.retain(|slab| slab.idle < IDLE);
+        Some(Named { number, memory, is_known })
     }
 
     /// The message does not go out.
-    pub(super) fn give_up(&mut self, claim: &Claim) {
-        if let Some(slab) = self.slab(claim) {
+    pub(super) fn give_up(&mut self) {
+        if let Some((number, _)) = self.claimed.take()
+            && let Some(slab) = self.slabs.iter_mut().find(|slab| slab.number == number)
+        {
             slab.is_busy = false;
         }
-    }
-
-    /// The slab that was claimed, with no more memory than is worth keeping.
-    fn slab(&mut self, claim: &Claim) -> Option<&mut Slab> {
-        let slab = self.slabs.iter_mut().find(|slab| slab.number == claim.number)?;
-        if slab.length > KEPT
-            && slab.length / WASTE > claim.length
-            && ftruncate(&slab.memory, claim.length).is_ok()
-        {
-            slab.length = 0;
-        }
-        slab.length = slab.length.max(claim.length);
-        Some(slab)
     }
 }
 
 impl Slab {
-    fn new() -> io::Result<Self> {
-        let memory = Arc::new(memfd_create(c"procession", MemfdFlags::CLOEXEC)?);
-        // No other memfd has the same, in whatever process.
-        let number = fstat(&memory)?.st_ino & !UNKNOWN;
-        Ok(Self { number, memory, length: 0, is_known: false, is_busy: false })
-    }
-}
-
-impl Claim {
-    /// Writes at the end of what was written.
-    ///
-    /// # Errors
-    /// Those of `pwrite(2)`; nothing is at the end then.
-    pub(super) fn append(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        // Beyond it the kernel sends SIGXFSZ, which ends the process.
-        let limit = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
-        let mut end = self.length;
-        if end.saturating_add(bytes.len() as u64) > limit {
+    /// One that is claimed at once.
+    fn new(length: usize) -> io::Result<Self> {
+        let length = length.max(SMALLEST).checked_next_power_of_two().ok_or(io::ErrorKind::OutOfMemory)?;
+        // Beyond this limit the kernel sends SIGXFSZ, which ends the process.
+        if getrlimit(Resource::Fsize).current.is_some_and(|limit| limit < length as u64) {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        while !bytes.is_empty() {
-            match retry_on_intr(|| pwrite(&self.memory, bytes, end))? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                written => (bytes, end) = (&bytes[written..], end + written as u64),
-            }
-        }
-        self.length = end;
+        let memory = memfd_create(c"procession", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        // All of it now: where there is no memory that is an error here, and a fault in the middle of a copy.
+        retry_on_intr(|| fallocate(&memory, FallocateFlags::empty(), 0, length as u64))?;
+        let mapping = Mapping::to_write(&memory, length)?;
+        seal(&memory)?;
+        // No other memfd has the same, in whatever process.
+        let number = fstat(&memory)?.st_ino & !UNKNOWN;
+        Ok(Self { number, memory: Arc::new(memory), mapping, is_known: false, is_busy: true, idle: 0 })
+    }
+}
+
+fn seal(memory: &OwnedFd) -> io::Result<()> {
+    let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    match fcntl_add_seals(memory, seals | SealFlags::FUTURE_WRITE) {
+        // Linux has it since 5.1. Without it a receiver can spoil what is sent to itself.
+        Err(Errno::INVAL) => Ok(fcntl_add_seals(memory, seals)?),
+        other => Ok(other?),
+    }
+}
+
+/// The slabs of a sender, as its receiver has them.
+#[derive(Debug, Default)]
+pub(crate) struct Known(Vec<Received>);
+
+#[derive(Debug)]
+struct Received {
+    number: u64,
+    memory: Arc<OwnedFd>,
+    mapping: Mapping,
+    idle: u32,
+}
+
+impl Known {
+    /// Takes in a slab that has come.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub(crate) fn add(&mut self, number: u64, memory: Arc<OwnedFd>) -> Result<(), &'static str> {
+        let length = check(&memory)?;
+        let mapping = Mapping::to_read(&memory, length).map_err(|_no_memory| "a slab cannot be mapped")?;
+        self.0.push(Received { number, memory, mapping, idle: 0 });
         Ok(())
     }
+
+    /// The slab of a message.
+    ///
+    /// # Errors
+    /// If it has never come.
+    pub(crate) fn slab(&mut self, number: u64) -> Result<&Mapping, &'static str> {
+        self.0.iter_mut().for_each(|slab| slab.idle += 1);
+        if let Some(slab) = self.0.iter_mut().find(|slab| slab.number == number) {
+            slab.idle = 0;
+        }
+        self.0.retain(|slab| slab.idle < IDLE);
+        let known = self.0.iter().find(|slab| slab.number == number);
+        known.map(|slab| &slab.mapping).ok_or("a slab has never come")
+    }
+
+    /// The numbers and descriptors of all.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Arc<OwnedFd>)> {
+        self.0.iter().map(|slab| (slab.number, &slab.memory))
+    }
 }
 
-/// From how many bytes on memory is asked for in large pages.
-const LARGE: usize = 4 << 20;
+/// The length of a slab, if it is one: memory that stays as long as it is. Of a file of another kind it is not known that
+/// touching it does not wait, or fault.
+fn check(memory: &OwnedFd) -> Result<usize, &'static str> {
+    const TMPFS: u64 = 0x0102_1994;
+    let kind = fstatfs(memory).map_err(|_no_file| "a slab is no memory")?.f_type;
+    if !u64::try_from(kind).is_ok_and(|kind| kind == TMPFS) {
+        return Err("a slab is no memory");
+    }
+    let seals = fcntl_get_seals(memory).map_err(|_no_memory| "a slab is no memory")?;
+    if !seals.contains(SealFlags::SHRINK) {
+        return Err("a slab is not sealed");
+    }
+    let length = fstat(memory).map_err(|_no_file| "a slab is no memory")?.st_size;
+    usize::try_from(length).ok().filter(|length| *length > 0).ok_or("a slab is empty")
+}
 
-/// Reads what stands in a slab, in pieces, so that memory grows with what is there and not with what was announced.
+/// Where in its slab the string behind one begins.
+pub(crate) const fn behind(at: usize, length: usize) -> usize {
+    at.saturating_add(length).saturating_add(ALIGNMENT - 1) & !(ALIGNMENT - 1)
+}
+
+/// Copies a string out of a slab.
 ///
 /// # Errors
-/// If the slab is shorter, or cannot be read.
-pub(crate) fn read_slab(memory: impl AsFd, offset: u64, length: u64) -> io::Result<Vec<u8>> {
-    const PIECE: usize = 64 << 20;
-    let length = usize::try_from(length).map_err(io::Error::other)?;
+/// If the slab is shorter, or there is no memory for the string.
+pub(crate) fn read_slab(slab: &Mapping, at: usize, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    while bytes.len() < length {
-        let piece = (length - bytes.len()).min(PIECE);
-        bytes.try_reserve_exact(piece).map_err(io::Error::other)?;
-        if piece >= LARGE {
-            sys::prefer_large_pages(bytes.spare_capacity_mut());
-        }
-        let at = offset + bytes.len() as u64;
-        if retry_on_intr(|| pread(&memory, spare_capacity(&mut bytes), at))? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+    if at.checked_add(length).is_none_or(|end| end > slab.len()) {
+        return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    bytes.truncate(length);
-    Ok(bytes)
-}
-
-/// Reads the beginning of a slab.
-///
-/// # Errors
-/// If the slab is shorter, or cannot be read.
-pub(crate) fn read_slab_into(memory: impl AsFd, mut buffer: &mut [u8]) -> io::Result<()> {
-    let mut at = 0;
-    while !buffer.is_empty() {
-        match retry_on_intr(|| pread(&memory, &mut *buffer, at))? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            count => (buffer, at) = (&mut buffer[count..], at + count as u64),
-        }
+    bytes.try_reserve_exact(length).map_err(io::Error::other)?;
+    if length >= LARGE {
+        sys::prefer_large_pages(bytes.spare_capacity_mut());
     }
-    Ok(())
+    if slab.append_to(&mut bytes, at, length) { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 /// Says that a slab was read. An error means that the sender is gone.

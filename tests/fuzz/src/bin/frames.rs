@@ -19,7 +19,7 @@ use libfuzzer_sys::{Corpus, fuzz_target};
 use procession::pipe::{Receiver, RecvError, TryRecvError, simplex_with};
 use procession::{Limits, Passed, Pipe};
 use procession_fuzz::Meter;
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -47,8 +47,11 @@ enum Message {
 struct Handles([OwnedFd; 5]);
 
 static HANDLES: LazyLock<Handles> = LazyLock::new(|| {
-    let mut memory = File::from(memfd_create(c"by hand", MemfdFlags::CLOEXEC).expect("memory"));
+    let mut memory = File::from(
+        memfd_create(c"by hand", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).expect("memory"),
+    );
     memory.write_all(&[7; 64 << 10]).expect("memory");
+    fcntl_add_seals(&memory, SealFlags::SHRINK).expect("a seal");
     let (socket, other) = UnixStream::pair().expect("sockets");
     let (reader, _writer) = std::io::pipe().expect("a pipe");
     Handles([
