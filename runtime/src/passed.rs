@@ -71,7 +71,9 @@ impl<T: Passable> Passed<T> {
     /// if it cannot be registered.
     ///
     /// # Panics
-    /// For one of tokio's, as its `from_std`: outside of a runtime, or in one without I/O.
+    /// For one of tokio's, as its `from_std`: outside of a runtime, or in one without I/O. In a plain process function take std's
+    /// type.
+    #[track_caller]
     pub fn into_inner(self) -> io::Result<T> {
         T::take_up(match Arc::try_unwrap(self.handle) {
             Ok(handle) => handle,

@@ -274,6 +274,20 @@ async fn lends(sender: Sender<String>, depth: u32) -> Result<Sender<String>, Fai
     Ok(sender)
 }
 
+/// Gives back bytes, twice as many, and holds its thread until it is killed.
+#[process]
+fn doubles_bytes_plainly(mut bytes_in: Receiver<()>, mut bytes_out: Sender<()>) -> Result<(), Failure> {
+    while let Some(bytes) = bytes_in.blocking_recv_bytes()? {
+        for _ in 0..2 {
+            bytes_out.blocking_send_bytes(&bytes)?;
+        }
+        bytes_out.blocking_flush()?;
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
 isolated! {
     /// A pipe end is an argument; its other end sees that the child is done with it.
     async fn co01_a_pipe_to_a_child() {
@@ -672,5 +686,37 @@ isolated! {
         }
         drop(sender);
         assert_eq!(in_time(receiver.recv()).await.unwrap(), None);
+    }
+
+    /// To close the sink is to close the sender, though it is still there.
+    #[once]
+    async fn closed_as_a_sink() {
+        let (mut sender, mut receiver) = simplex::<u64>().unwrap();
+        sender.feed(1).await.unwrap();
+        SinkExt::<u64>::close(&mut sender).await.unwrap();
+        assert_eq!(in_time(receiver.recv()).await.unwrap(), Some(1));
+        assert_eq!(in_time(receiver.recv()).await.unwrap(), None);
+        assert!(sender.send(2).await.unwrap_err().is_closed());
+        let (mut ours, mut theirs) = pipe::<u64, u64>().unwrap();
+        SinkExt::<u64>::close(&mut ours).await.unwrap();
+        assert_eq!(in_time(theirs.recv()).await.unwrap(), None);
+        theirs.send(3).await.unwrap();
+        assert_eq!(in_time(ours.recv()).await.unwrap(), Some(3));
+    }
+
+    /// What was flushed is here, though its thread does nothing more.
+    async fn raw_bytes_of_a_plain_child() {
+        let (mut tx, theirs_in) = simplex::<()>().unwrap();
+        let (theirs_out, mut rx) = simplex::<()>().unwrap();
+        let mut child = doubles_bytes_plainly(theirs_in, theirs_out).spawn().await.unwrap();
+        for length in [0, 10, 100_000, 300_000, 5 * MEGABYTE] {
+            tx.send_bytes(&bytes(7, length)).await.unwrap();
+            for _ in 0..2 {
+                assert!(in_time(rx.recv_bytes()).await.unwrap() == Some(bytes(7, length)));
+            }
+        }
+        drop(tx);
+        child.kill().await.unwrap();
+        assert_eq!(in_time(rx.recv_bytes()).await.unwrap(), None);
     }
 }

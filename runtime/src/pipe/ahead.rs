@@ -349,6 +349,11 @@ impl Ahead {
         self.slabs.slab(entry.number).map_err(bad)
     }
 
+    /// No frame comes any more that could name one.
+    pub(super) fn forget_slabs(&mut self) {
+        self.slabs = Known::default();
+    }
+
     /// Reads what there is, without waiting; nothing at the end of the stream.
     ///
     /// # Errors

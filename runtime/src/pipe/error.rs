@@ -137,8 +137,12 @@ pub enum RecvError {
     /// The sender is gone, in the middle of it.
     #[error("the sender of the pipe ended in the middle of a message")]
     CutOff,
-    /// It is larger than the pipe's limit, which a sender of ours checks.
-    #[error("a message of {size} bytes came through a pipe whose limit is {limit}")]
+    /// It is larger than the pipe's limit, which a sender of ours checks, unless this end came in a message with narrower
+    /// limits.
+    #[error(
+        "a message of {size} bytes came through a pipe whose limit is {limit}; an end that came in a message has \
+         that message's limits"
+    )]
     TooLarge {
         /// What it announces, in bytes.
         size: u64,

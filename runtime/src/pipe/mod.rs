@@ -129,7 +129,8 @@ pub fn simplex<T: Message>() -> io::Result<(Sender<T>, Receiver<T>)> {
     simplex_with(Limits::DEFAULT)
 }
 
-/// As [`simplex`], with other limits.
+/// As [`simplex`], with other limits. They go with an end that is an argument; one that comes in a message, or as a result, has no
+/// wider limits than that message, so that those of the pipe or the call that brings it are to be raised, too.
 ///
 /// # Errors
 /// As [`simplex`].
@@ -151,7 +152,7 @@ pub fn pipe<S: Message, R: Message>() -> io::Result<(Pipe<S, R>, Pipe<R, S>)> {
     pipe_with(Limits::DEFAULT)
 }
 
-/// As [`pipe`], with other limits.
+/// As [`pipe`], with other limits, which travel as those of [`simplex_with`] do.
 ///
 /// # Errors
 /// As [`pipe`].
@@ -198,6 +199,14 @@ impl<S, R> Pipe<S, R> {
         self.sender.flush().await
     }
 
+    /// The same, blocking this thread meanwhile.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub fn blocking_flush(&mut self) -> io::Result<()> {
+        self.sender.blocking_flush()
+    }
+
     /// Sends bytes as they are. See [`Sender::send_bytes`].
     ///
     /// # Errors
@@ -233,7 +242,7 @@ impl<S, R> Pipe<S, R> {
     }
 }
 
-impl<S: Message, R> Pipe<S, R> {
+impl<S, R> Pipe<S, R> {
     /// Sends a message. See [`Sender::send`].
     ///
     /// # Errors
@@ -242,7 +251,10 @@ impl<S: Message, R> Pipe<S, R> {
     ///
     /// # Cancel safety
     /// Safe: if it is dropped before it is ready, nothing of the message was sent; it is dropped with the future.
-    pub async fn send(&mut self, message: S) -> Result<(), SendError<S>> {
+    pub async fn send(&mut self, message: S) -> Result<(), SendError<S>>
+    where
+        S: Message,
+    {
         self.sender.send(message).await
     }
 
@@ -250,7 +262,10 @@ impl<S: Message, R> Pipe<S, R> {
     ///
     /// # Errors
     /// As [`send`](Self::send), and [`Full`](TrySendError::Full) if there is none.
-    pub fn try_send(&mut self, message: S) -> Result<(), TrySendError<S>> {
+    pub fn try_send(&mut self, message: S) -> Result<(), TrySendError<S>>
+    where
+        S: Message,
+    {
         self.sender.try_send(message)
     }
 
@@ -258,12 +273,15 @@ impl<S: Message, R> Pipe<S, R> {
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub fn blocking_send(&mut self, message: S) -> Result<(), SendError<S>> {
+    pub fn blocking_send(&mut self, message: S) -> Result<(), SendError<S>>
+    where
+        S: Message,
+    {
         self.sender.blocking_send(message)
     }
 }
 
-impl<S, R: Message> Pipe<S, R> {
+impl<S, R> Pipe<S, R> {
     /// Receives the next message; `None` if the other end is gone and everything has been received.
     ///
     /// # Errors
@@ -271,7 +289,10 @@ impl<S, R: Message> Pipe<S, R> {
     ///
     /// # Cancel safety
     /// Safe: nothing is lost if it is dropped.
-    pub async fn recv(&mut self) -> Result<Option<R>, RecvError> {
+    pub async fn recv(&mut self) -> Result<Option<R>, RecvError>
+    where
+        R: Message,
+    {
         self.receiver.recv().await
     }
 
@@ -279,7 +300,10 @@ impl<S, R: Message> Pipe<S, R> {
     ///
     /// # Errors
     /// [`Empty`](TryRecvError::Empty) if not, [`Closed`](TryRecvError::Closed) if none will; else as [`recv`](Self::recv).
-    pub fn try_recv(&mut self) -> Result<R, TryRecvError> {
+    pub fn try_recv(&mut self) -> Result<R, TryRecvError>
+    where
+        R: Message,
+    {
         self.receiver.try_recv()
     }
 
@@ -287,7 +311,10 @@ impl<S, R: Message> Pipe<S, R> {
     ///
     /// # Errors
     /// As [`recv`](Self::recv).
-    pub fn blocking_recv(&mut self) -> Result<Option<R>, RecvError> {
+    pub fn blocking_recv(&mut self) -> Result<Option<R>, RecvError>
+    where
+        R: Message,
+    {
         self.receiver.blocking_recv()
     }
 }

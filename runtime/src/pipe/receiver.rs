@@ -89,6 +89,18 @@ impl<T> Receiver<T> {
         poll_fn(|context| self.poll_bytes(context, |receiver| receiver.take_bytes_into(buffer))).await
     }
 
+    /// As [`recv_bytes`](Self::recv_bytes), blocking this thread meanwhile.
+    ///
+    /// # Errors
+    /// As [`recv_bytes`](Self::recv_bytes).
+    pub fn blocking_recv_bytes(&mut self) -> Result<Option<Bytes>, RecvError> {
+        match self.blocking_kind()? {
+            Some(Kind::Bytes) => self.take_bytes().map(Some),
+            Some(Kind::Message) => Err(RecvError::NotBytes),
+            None => Ok(None),
+        }
+    }
+
     fn take_bytes_into(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
         let taken = self.ahead.take_into(buffer, &self.socket, &self.limits);
         taken.inspect_err(|error| self.has_ended |= error.ends_the_pipe())
@@ -126,6 +138,30 @@ impl<T> Receiver<T> {
         }
     }
 
+    /// The same, without waiting; `None` if neither is so yet.
+    fn try_kind(&mut self) -> Result<Option<Option<Kind>>, RecvError> {
+        loop {
+            if let Some(known) = self.known()? {
+                return Ok(Some(known));
+            }
+            match self.ahead.fill(&self.socket, &self.limits) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                filled => self.filled(filled.map(Done::into_inner))?,
+            }
+        }
+    }
+
+    /// The same, blocking this thread.
+    fn blocking_kind(&mut self) -> Result<Option<Kind>, RecvError> {
+        loop {
+            if let Some(known) = self.try_kind()? {
+                return Ok(known);
+            }
+            wait_for(&self.socket, PollFlags::IN, FOREVER)?;
+        }
+    }
+
     /// The kind of the next frame, if it has come whole, or that nothing comes any more.
     fn known(&mut self) -> Result<Option<Option<Kind>>, RecvError> {
         if self.has_ended {
@@ -151,11 +187,12 @@ impl<T> Receiver<T> {
             Err(error) => return Err(error.into()),
         };
         self.has_ended = true;
+        self.ahead.forget_slabs();
         error.map_or(Ok(()), Err)
     }
 }
 
-impl<T: Message> Receiver<T> {
+impl<T> Receiver<T> {
     /// Receives the next message; `None` if the sender is gone and everything has been received.
     ///
     /// # Errors
@@ -163,7 +200,10 @@ impl<T: Message> Receiver<T> {
     ///
     /// # Cancel safety
     /// Safe: nothing is lost if it is dropped.
-    pub async fn recv(&mut self) -> Result<Option<T>, RecvError> {
+    pub async fn recv(&mut self) -> Result<Option<T>, RecvError>
+    where
+        T: Message,
+    {
         poll_fn(|context| self.poll_recv(context)).await
     }
 
@@ -171,19 +211,14 @@ impl<T: Message> Receiver<T> {
     ///
     /// # Errors
     /// [`Empty`](TryRecvError::Empty) if not, [`Closed`](TryRecvError::Closed) if none will; else as [`recv`](Self::recv).
-    pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
-        loop {
-            match self.known()? {
-                Some(None) => return Err(TryRecvError::Closed),
-                Some(Some(kind)) => return Ok(self.take_message(kind)?),
-                None => match self.ahead.fill(&self.socket, &self.limits) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        return Err(TryRecvError::Empty);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    filled => self.filled(filled.map(Done::into_inner))?,
-                },
-            }
+    pub fn try_recv(&mut self) -> Result<T, TryRecvError>
+    where
+        T: Message,
+    {
+        match self.try_kind()? {
+            Some(Some(kind)) => Ok(self.take_message(kind)?),
+            Some(None) => Err(TryRecvError::Closed),
+            None => Err(TryRecvError::Empty),
         }
     }
 
@@ -192,18 +227,17 @@ impl<T: Message> Receiver<T> {
     ///
     /// # Errors
     /// As [`recv`](Self::recv).
-    pub fn blocking_recv(&mut self) -> Result<Option<T>, RecvError> {
-        loop {
-            match self.try_recv() {
-                Ok(message) => return Ok(Some(message)),
-                Err(TryRecvError::Closed) => return Ok(None),
-                Err(TryRecvError::Failed(error)) => return Err(error),
-                Err(TryRecvError::Empty) => wait_for(&self.socket, PollFlags::IN, FOREVER)?,
-            }
-        }
+    pub fn blocking_recv(&mut self) -> Result<Option<T>, RecvError>
+    where
+        T: Message,
+    {
+        self.blocking_kind()?.map(|kind| self.take_message(kind)).transpose()
     }
 
-    fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<T>, RecvError>> {
+    fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<T>, RecvError>>
+    where
+        T: Message,
+    {
         ready!(self.budget.poll(context));
         let kind = ready!(self.poll_kind(context));
         Poll::Ready(match kind? {
@@ -212,7 +246,10 @@ impl<T: Message> Receiver<T> {
         })
     }
 
-    fn take_message(&mut self, kind: Kind) -> Result<T, RecvError> {
+    fn take_message(&mut self, kind: Kind) -> Result<T, RecvError>
+    where
+        T: Message,
+    {
         if kind != Kind::Message {
             return Err(RecvError::NotAMessage);
         }

@@ -11,6 +11,8 @@ use std::task::{Context, Poll, ready};
 
 use futures_sink::Sink;
 use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::Shutdown;
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Error as _, Serialize, Serializer};
 use tokio::io::Interest;
@@ -156,6 +158,22 @@ impl<T> Sender<T> {
         Poll::Ready(heard)
     }
 
+    /// The same, blocking this thread meanwhile.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub fn blocking_flush(&mut self) -> io::Result<()> {
+        self.blocking_until(Outbox::is_empty)
+    }
+
+    /// As [`send_bytes`](Self::send_bytes), blocking this thread meanwhile.
+    ///
+    /// # Errors
+    /// As [`send_bytes`](Self::send_bytes).
+    pub fn blocking_send_bytes(&mut self, bytes: &[u8]) -> Result<(), SendError<()>> {
+        self.blocking_accepted(|sender| sender.accept_bytes(bytes)).map_err(|refusal| refusal.with(()))
+    }
+
     fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_written(context, Outbox::has_room)
     }
@@ -198,15 +216,29 @@ impl<T> Sender<T> {
         if self.outbox.has_room().map_err(io::Error::from)? { Ok(()) } else { Err(Refusal::Full) }
     }
 
-    fn blocking_room(&self) -> Result<(), Refusal> {
-        while !self.outbox.has_room().map_err(io::Error::from)? {
-            match self.outbox.write().map_err(io::Error::from)? {
+    fn blocking_until(&self, enough: impl Fn(&Outbox) -> Result<bool, Broken>) -> io::Result<()> {
+        while !enough(&self.outbox)? {
+            match self.outbox.write()? {
                 Written::All => {}
                 Written::Full => wait_for(&self.socket, PollFlags::OUT, FOREVER)?,
                 Written::Crowded => std::thread::sleep(CROWDED),
             }
         }
         Ok(())
+    }
+
+    /// Waits, blocking, until there is room, and until what is to be accepted finds it.
+    fn blocking_accepted(
+        &mut self,
+        mut accept: impl FnMut(&mut Self) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        loop {
+            self.blocking_until(Outbox::has_room)?;
+            match accept(self) {
+                Err(Refusal::Busy) => wait_for(&self.socket, PollFlags::IN, FOREVER)?,
+                accepted => return accepted,
+            }
+        }
     }
 
     fn accept_bytes(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
@@ -267,7 +299,7 @@ impl<T> Sender<T> {
     }
 }
 
-impl<T: Message> Sender<T> {
+impl<T> Sender<T> {
     /// Sends a message: waits until there is room for it, and hands it over.
     ///
     /// # Errors
@@ -276,7 +308,10 @@ impl<T: Message> Sender<T> {
     ///
     /// # Cancel safety
     /// Safe: if it is dropped before it is ready, nothing of the message was sent; it is dropped with the future.
-    pub async fn send(&mut self, message: T) -> Result<(), SendError<T>> {
+    pub async fn send(&mut self, message: T) -> Result<(), SendError<T>>
+    where
+        T: Message,
+    {
         let sent = poll_fn(|context| self.poll_accepted(context, |sender| sender.accept(&message)));
         sent.await.map_err(|refusal| refusal.with(message))
     }
@@ -285,7 +320,10 @@ impl<T: Message> Sender<T> {
     ///
     /// # Errors
     /// As [`send`](Self::send), and [`Full`](TrySendError::Full) if there is none.
-    pub fn try_send(&mut self, message: T) -> Result<(), TrySendError<T>> {
+    pub fn try_send(&mut self, message: T) -> Result<(), TrySendError<T>>
+    where
+        T: Message,
+    {
         let sent = self.try_room().and_then(|()| self.accept(&message));
         sent.map_err(|refusal| (message, refusal).into())
     }
@@ -295,20 +333,18 @@ impl<T: Message> Sender<T> {
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub fn blocking_send(&mut self, message: T) -> Result<(), SendError<T>> {
-        loop {
-            let sent = self.blocking_room().and_then(|()| self.accept(&message));
-            let sent = match sent {
-                Err(Refusal::Busy) => wait_for(&self.socket, PollFlags::IN, FOREVER).map_err(Refusal::from),
-                sent => return sent.map_err(|refusal| refusal.with(message)),
-            };
-            if let Err(refusal) = sent {
-                return Err(refusal.with(message));
-            }
-        }
+    pub fn blocking_send(&mut self, message: T) -> Result<(), SendError<T>>
+    where
+        T: Message,
+    {
+        let sent = self.blocking_accepted(|sender| sender.accept(&message));
+        sent.map_err(|refusal| refusal.with(message))
     }
 
-    fn accept(&mut self, message: &T) -> Result<(), Refusal> {
+    fn accept(&mut self, message: &T) -> Result<(), Refusal>
+    where
+        T: Message,
+    {
         let room = std::mem::take(&mut self.scratch);
         let packed = pack_into(room, Some(&mut self.aside), message, &self.limits);
         let mut parcel = packed.map_err(|error| {
@@ -376,7 +412,8 @@ impl<T> Drop for Sender<T> {
     }
 }
 
-/// `send` of [`SinkExt`](https://docs.rs/futures) flushes after each message, as every sink's; `feed` does not.
+/// `send` of [`SinkExt`](https://docs.rs/futures) flushes after each message, as every sink's; `feed` does not. `close` flushes, and
+/// then ends this direction of the pipe, as dropping the sender does.
 impl<T: Message> Sink<T> for Sender<T> {
     type Error = SendError<Option<T>>;
 
@@ -397,8 +434,13 @@ impl<T: Message> Sink<T> for Sender<T> {
         written.map_err(|error| Refusal::from(error).with(None))
     }
 
-    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.poll_flush(context)
+    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        ready!(self.as_mut().poll_flush(context))?;
+        // The way back stays open: there is nothing to be heard any more, but closing it is the receiver's.
+        Poll::Ready(match rustix::net::shutdown(&self.socket, Shutdown::Write) {
+            Ok(()) | Err(Errno::NOTCONN) => Ok(()),
+            Err(error) => Err(SendError::System(None, error.into())),
+        })
     }
 }
 

@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
     message = "`{Self}` cannot travel to another process",
     label = "this type must implement `Serialize` and `Deserialize`, and borrow nothing",
     note = "add `#[derive(serde::Serialize, serde::Deserialize)]` to `{Self}`, or send what it is made from",
-    note = "an error type of another crate travels as `procession::Failure`"
+    note = "an error type of another crate travels as `procession::Failure`, an open file or a socket as `procession::Passed`",
+    note = "in place of a channel, send an end of a `procession::pipe` or `procession::simplex`"
 )]
 pub trait Message: Serialize + DeserializeOwned + 'static {}
 
