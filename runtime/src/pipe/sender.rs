@@ -117,6 +117,14 @@ impl<T> Sender<T> {
         poll_fn(|context| self.poll_written(context, Outbox::is_empty)).await
     }
 
+    /// As [`flush`](Self::flush), blocking this thread meanwhile.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub fn blocking_flush(&mut self) -> io::Result<()> {
+        self.blocking_until(Outbox::is_empty)
+    }
+
     /// Sends bytes as they are, without a copy in between where they are many, to be received by
     /// [`recv_bytes`](super::Receiver::recv_bytes).
     ///
@@ -156,14 +164,6 @@ impl<T> Sender<T> {
         let heard = ready!(self.numbers.poll_by(&self.socket, context, || aside.take_back().map(Done::Some)));
         self.numbers.stop();
         Poll::Ready(heard)
-    }
-
-    /// The same, blocking this thread meanwhile.
-    ///
-    /// # Errors
-    /// As [`flush`](Self::flush).
-    pub fn blocking_flush(&mut self) -> io::Result<()> {
-        self.blocking_until(Outbox::is_empty)
     }
 
     /// As [`send_bytes`](Self::send_bytes), blocking this thread meanwhile.
