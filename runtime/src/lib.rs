@@ -31,6 +31,7 @@ pub mod pipe;
 mod plan;
 mod process;
 mod set;
+pub mod shared;
 mod signaler;
 mod start;
 mod status;

@@ -56,6 +56,18 @@ impl Mapping {
         Self::new(memory, length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::POPULATE)
     }
 
+    /// Maps the beginning of a memory that others write, too: for [`Shared`](super::Shared).
+    ///
+    /// # Errors
+    /// Those of `mmap(2)`.
+    pub(super) fn to_share(memory: impl AsFd, length: usize) -> io::Result<Self> {
+        Self::new(memory, length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)
+    }
+
+    pub(super) const fn start(&self) -> *mut u8 {
+        self.start.as_ptr().cast()
+    }
+
     fn new(memory: impl AsFd, length: usize, protection: ProtFlags, flags: MapFlags) -> io::Result<Self> {
         // SAFETY: the kernel chooses where, so that no other memory changes.
         let start = unsafe { mmap(std::ptr::null_mut(), length, protection, flags, memory, 0) }?;

@@ -4,17 +4,20 @@
 #[cfg(all(feature = "before-main", target_env = "gnu"))]
 mod constructor;
 mod fork;
+mod forks;
 mod guard;
 mod image;
 mod inherited;
 mod memory;
 mod overflow;
+mod shared;
 mod spawn;
 
 pub(crate) use fork::{
     Fork, any_ended_child, end_of_reaped, flush_c_streams, fork, keep_ends_of_children, replace_environment,
     replace_lifeline,
 };
+pub(crate) use forks::forks;
 pub(crate) use guard::{MARKER, arm, armed};
 pub(crate) use image::{LoadedImage, distance, entry_at, loaded_image};
 pub(crate) use inherited::{
@@ -23,4 +26,5 @@ pub(crate) use inherited::{
 };
 pub(crate) use memory::{Mapping, prefer_large_pages};
 pub(crate) use overflow::{catch_overflows, guard_thread};
+pub(crate) use shared::{Overlay, Shared};
 pub(crate) use spawn::{LIFELINE_FD, LINK_FD, spawn};

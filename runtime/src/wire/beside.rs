@@ -4,9 +4,11 @@
 //! that ours alone knows. Ours then lays its table open, on this thread and for that one call, and the handle puts its
 //! descriptor in, or takes one out. Any other serializer opens no table: there the handle is an error.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -21,6 +23,8 @@ pub(super) const HANDLE: &str = "procession::Handle";
 const OUTSIDE: &str = "a handle travels only in a message of Procession's own: an argument, a result, or what is \
                        sent through a pipe";
 
+const FEWER: &str = "fewer handles came beside it than stand in it";
+
 /// What a handle is, on the wire; a message that has another than its reader expects is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -32,6 +36,7 @@ pub(crate) enum HandleKind {
     UnixStream = 5,
     PipeSender = 6,
     PipeReceiver = 7,
+    Region = 9,
 }
 
 /// Whether more than one process may have it.
@@ -49,8 +54,23 @@ pub(crate) type Outgoing = Vec<Arc<OwnedFd>>;
 pub(crate) struct Incoming {
     /// In the order in which they were written.
     pub(crate) handles: VecDeque<Arc<OwnedFd>>,
+    /// How many were taken.
+    pub(crate) taken: usize,
+    /// What was made of several of them, by the place of the first.
+    pub(crate) made: Vec<(usize, Arc<dyn Any + Send + Sync>)>,
     /// What the limits of an end of a pipe may be at most: whoever has sent it may be hostile.
     pub(crate) ceiling: Option<Limits>,
+}
+
+impl Incoming {
+    pub(crate) const fn new(handles: VecDeque<Arc<OwnedFd>>, ceiling: Option<Limits>) -> Self {
+        Self { handles, taken: 0, made: Vec::new(), ceiling }
+    }
+
+    fn take(&mut self) -> Option<Arc<OwnedFd>> {
+        self.taken += 1;
+        self.handles.pop_front()
+    }
 }
 
 /// A descriptor that was in a message.
@@ -146,13 +166,92 @@ impl<'de> Visitor<'de> for Taking {
         let (handle, ceiling, kind) = INCOMING.with_borrow_mut(|table| {
             let table = table.as_mut().ok_or_else(|| D::Error::custom(OUTSIDE))?;
             let kind = u8::deserialize(deserializer)?;
-            Ok((table.handles.pop_front(), table.ceiling, kind))
+            Ok((table.take(), table.ceiling, kind))
         })?;
         if kind != self.kind as u8 {
             return Err(D::Error::custom(format_args!("a handle is of kind {kind}, not {:?}", self.kind)));
         }
-        let handle =
-            handle.ok_or_else(|| D::Error::custom("fewer handles came beside it than stand in it"))?;
+        let handle = handle.ok_or_else(|| D::Error::custom(FEWER))?;
         Ok(Taken { handle, ceiling })
+    }
+}
+
+/// Writes what several descriptors stand for: the same ones a second time as the place where they stood first.
+///
+/// # Errors
+/// If the message is none of ours.
+pub(crate) fn give_all<S: Serializer>(
+    handles: &[&Arc<OwnedFd>],
+    kind: HandleKind,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_newtype_struct(HANDLE, &GivenAll { handles, kind })
+}
+
+struct GivenAll<'a> {
+    handles: &'a [&'a Arc<OwnedFd>],
+    kind: HandleKind,
+}
+
+impl Serialize for GivenAll<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let place = OUTGOING.with_borrow_mut(|table| {
+            let table = table.as_mut().ok_or_else(|| S::Error::custom(OUTSIDE))?;
+            let first = table.iter().position(|other| Arc::ptr_eq(other, self.handles[0]));
+            Ok(first.unwrap_or_else(|| {
+                table.extend(self.handles.iter().map(|handle| Arc::clone(handle)));
+                table.len() - self.handles.len()
+            }))
+        })?;
+        (self.kind as u8, self.handles.len() as u16, place as u32).serialize(serializer)
+    }
+}
+
+/// Reads what several descriptors stand for, and makes it of them, once for each message.
+///
+/// # Errors
+/// If the message is none of ours, has something else here, or fewer descriptors; if nothing can be made of them.
+pub(crate) fn take_all<'de, D: Deserializer<'de>, T: Any + Send + Sync>(
+    kind: HandleKind,
+    deserializer: D,
+    make: impl FnOnce(Vec<Arc<OwnedFd>>) -> io::Result<Arc<T>>,
+) -> Result<Arc<T>, D::Error> {
+    deserializer.deserialize_newtype_struct(HANDLE, TakingAll { kind, make })
+}
+
+struct TakingAll<F> {
+    kind: HandleKind,
+    make: F,
+}
+
+impl<'de, T: Any + Send + Sync, F: FnOnce(Vec<Arc<OwnedFd>>) -> io::Result<Arc<T>>> Visitor<'de>
+    for TakingAll<F>
+{
+    type Value = Arc<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a handle ({:?})", self.kind)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Arc<T>, D::Error> {
+        let (kind, count, place) = <(u8, u16, u32)>::deserialize(deserializer)?;
+        if kind != self.kind as u8 {
+            return Err(D::Error::custom(format_args!("a handle is of kind {kind}, not {:?}", self.kind)));
+        }
+        let place = place as usize;
+        INCOMING.with_borrow_mut(|table| {
+            let table = table.as_mut().ok_or_else(|| D::Error::custom(OUTSIDE))?;
+            if let Some((_, made)) = table.made.iter().find(|(first, _)| *first == place) {
+                return Arc::clone(made).downcast().map_err(|_other| D::Error::custom(FEWER));
+            }
+            if place != table.taken {
+                return Err(D::Error::custom(FEWER));
+            }
+            let handles: Option<Vec<_>> = (0..count).map(|_| table.take()).collect();
+            let made =
+                (self.make)(handles.ok_or_else(|| D::Error::custom(FEWER))?).map_err(D::Error::custom)?;
+            table.made.push((place, Arc::clone(&made) as Arc<dyn Any + Send + Sync>));
+            Ok(made)
+        })
     }
 }

@@ -49,7 +49,7 @@ impl<'de> Decoder<'de> {
 
     /// As [`new`](Self::new), with the handles that came beside the message.
     pub(crate) fn with_handles(bytes: &'de [u8], handles: Vec<Arc<OwnedFd>>, limits: Limits) -> Self {
-        let handles = Incoming { handles: handles.into(), ceiling: None };
+        let handles = Incoming::new(handles.into(), None);
         let reader = Reader::with(bytes, Some(handles), None, &limits);
         Self { reader, last: (None, type_name::<()>()) }
     }
@@ -96,7 +96,7 @@ pub(crate) fn unpack<T: DeserializeOwned>(
     aside: Option<VecDeque<Vec<u8>>>,
     limits: &Limits,
 ) -> Result<T, DecodeError> {
-    let handles = Incoming { handles, ceiling: Some(*limits) };
+    let handles = Incoming::new(handles, Some(*limits));
     read(Reader::with(bytes, Some(handles), aside, limits))
 }
 

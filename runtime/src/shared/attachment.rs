@@ -1,0 +1,258 @@
+//! What this process has of a region.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+
+use rustix::fs::fstat;
+
+use super::bells::Bells;
+use super::deaths;
+use super::identity;
+use super::layout::{self, Layout};
+use super::listeners::Listeners;
+use super::waiters::{Turns, Waiters};
+use super::words::{Member, Members, SLOTS, Wait};
+use crate::sys::{self, Overlay, Shared};
+
+/// A region, mapped: one for each region that this process has handles of, however many these are.
+#[derive(Debug)]
+pub(super) struct Attachment {
+    shared: Shared,
+    memory: Arc<OwnedFd>,
+    pub(super) bells: Bells,
+    key: Key,
+    /// Who this process is in it, below the number of forks that it knows of.
+    me: AtomicU64,
+    pub(super) waiters: Waiters,
+    pub(super) listeners: Listeners,
+    /// The number of forks, when it began to watch for deaths.
+    watches: AtomicU64,
+}
+
+/// Which memory it is, as the kernel knows it: device and inode.
+type Key = (u64, u64);
+
+static ATTACHED: Mutex<BTreeMap<Key, Weak<Attachment>>> = Mutex::new(BTreeMap::new());
+
+fn attached() -> MutexGuard<'static, BTreeMap<Key, Weak<Attachment>>> {
+    ATTACHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Attachment {
+    /// Maps a region, or gives what this process has of it already, and takes part in it.
+    ///
+    /// # Errors
+    /// If it is none, if it is full, or if the system has no room for it.
+    pub(super) fn new(memory: Arc<OwnedFd>, bells: Bells) -> io::Result<Arc<Self>> {
+        let stat = fstat(&memory)?;
+        let key = (stat.st_dev, stat.st_ino);
+        if let Some(known) = attached().get(&key).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let shared = Shared::map(memory.as_fd(), layout::check(memory.as_fd())?)?;
+        layout::check_header(&shared, &bells)?;
+        let attachment = Arc::new(Self {
+            shared,
+            memory,
+            bells,
+            key,
+            me: AtomicU64::new(0),
+            waiters: Waiters::default(),
+            listeners: Listeners::default(),
+            watches: AtomicU64::new(u64::MAX),
+        });
+        attachment.join()?;
+        // Whoever was faster meanwhile stays; the other one leaves when the lock is free again.
+        let mut attached = attached();
+        let known = attached.get(&key).and_then(Weak::upgrade);
+        Ok(known.unwrap_or_else(|| {
+            attached.insert(key, Arc::downgrade(&attachment));
+            Arc::clone(&attachment)
+        }))
+    }
+
+    /// The descriptors that stand for the region in a message.
+    pub(super) fn handles(&self) -> impl Iterator<Item = &Arc<OwnedFd>> {
+        [&self.memory].into_iter().chain(self.bells.handles())
+    }
+
+    pub(super) const fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// What lies at a place that was checked when its handle was made.
+    pub(super) fn at<T: Overlay>(&self, at: usize) -> &T {
+        self.shared.at(at).expect("the place of a handle lies within its region")
+    }
+
+    pub(super) fn members(&self) -> Members<'_> {
+        Members(self.shared.all_at(Layout::MEMBERS, SLOTS).expect("a region has room for its members"))
+    }
+
+    /// Who sleeps until somebody joins.
+    pub(super) fn joins(&self) -> &Wait {
+        self.at(Layout::JOINS)
+    }
+
+    /// Who this process is; `None` in a fork of one that took part, if no slot is free for it.
+    pub(super) fn me(&self) -> Option<Member> {
+        let (forks, me) = (sys::forks(), self.me.load(Relaxed));
+        if me >> Member::BITS == forks {
+            Member::from_bits(me & ((1 << Member::BITS) - 1))
+        } else {
+            self.join().ok()
+        }
+    }
+
+    fn join(&self) -> io::Result<Member> {
+        let who = identity::mine()?;
+        let members = self.members();
+        let me = members.join(who).or_else(|| {
+            members.iter().filter(|(_, who)| has_ended(*who)).for_each(|(dead, _)| _ = members.remove(dead));
+            members.join(who)
+        });
+        let me = me.ok_or_else(|| {
+            io::Error::other(format!("a region has {SLOTS} processes, and no room for more"))
+        })?;
+        self.me.store(sys::forks() << Member::BITS | me.bits(), Relaxed);
+        // Those that sleep must watch this process before it can keep anything from them.
+        self.bells.ring(self.joins().wake());
+        Ok(me)
+    }
+
+    /// Wakes all that sleep by a word.
+    pub(super) fn wake(&self, wait: &Wait) {
+        let bells = wait.wake();
+        if bells != 0 {
+            self.bells.ring(bells);
+            self.look();
+        }
+    }
+
+    /// Wakes those of this process whose word has changed.
+    pub(super) fn look(&self) {
+        self.waiters.wake(|at| self.shared.at::<Wait>(at).map_or(0, Wait::epoch));
+    }
+
+    /// Has somebody of this process sleep by a word, unless that has another number of wake-ups by now.
+    pub(super) fn sleep(
+        self: &Arc<Self>,
+        ticket: &mut Option<u64>,
+        at: usize,
+        turns: Turns,
+        epoch: u32,
+        waker: &Waker,
+    ) -> bool {
+        *ticket = Some(self.waiters.sleep(*ticket, at, turns, epoch, waker));
+        if let Some((me, forks)) = self.me().map(|me| (me, sys::forks())) {
+            self.listeners.listen(self, self.bells.of(me), waker);
+            if self.watches.swap(forks, Relaxed) != forks {
+                deaths::watch(self);
+            }
+        }
+        self.at::<Wait>(at).epoch() == epoch
+    }
+
+    /// Frees the slot of a member that has died, and has those of this process look whether they waited for it.
+    pub(super) fn bury(&self, dead: Member) {
+        self.members().remove(dead);
+        self.waiters.stir();
+    }
+
+    /// Looks whether a member has died: where nobody waits, nobody watches.
+    pub(super) fn check(&self, member: Member) {
+        if self.members().identity(member).is_some_and(has_ended) {
+            self.bury(member);
+        }
+    }
+}
+
+fn has_ended(who: super::words::Identity) -> bool {
+    matches!(identity::follow(who), Ok(None))
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let mut attached = attached();
+        // It may be attached again by now, by another handle.
+        if attached.get(&self.key).is_some_and(|other| other.strong_count() == 0) {
+            attached.remove(&self.key);
+        }
+        drop(attached);
+        self.listeners.stop();
+        self.waiters.stir();
+        let me = self.me.load(Relaxed);
+        // In a fork the slot is the other process's.
+        if me >> Member::BITS == sys::forks()
+            && let Some(me) = Member::from_bits(me & ((1 << Member::BITS) - 1))
+        {
+            self.members().remove(me);
+            deaths::forget(self);
+        }
+    }
+}
+
+/// Somebody that waits for something in a region, poll by poll.
+#[derive(Debug)]
+pub(super) struct Waiting<'a> {
+    attachment: &'a Arc<Attachment>,
+    /// The place of the word that it sleeps by.
+    at: usize,
+    turns: Turns,
+    ticket: Option<u64>,
+}
+
+/// How often it tries in one poll: a hostile peer may wake it all the time.
+const TRIES: usize = 8;
+
+impl<'a> Waiting<'a> {
+    pub(super) const fn new(attachment: &'a Arc<Attachment>, at: usize, turns: Turns) -> Self {
+        Self { attachment, at, turns, ticket: None }
+    }
+
+    /// Tries, and sleeps until it is worth to try again. Between the two, `is_to_sleep` has the last word: what it sees has
+    /// happened before anybody could wake this one.
+    pub(super) fn poll<R>(
+        &mut self,
+        context: &mut Context<'_>,
+        mut attempt: impl FnMut() -> Option<R>,
+        is_to_sleep: impl Fn() -> bool,
+    ) -> Poll<R> {
+        let wait = self.attachment.at::<Wait>(self.at);
+        for _ in 0..TRIES {
+            if let Some(done) = attempt() {
+                self.leave();
+                return Poll::Ready(done);
+            }
+            let Some(me) = self.attachment.me() else { break };
+            let epoch = wait.sleep(self.attachment.bells.of(me));
+            if let Some(done) = attempt() {
+                self.leave();
+                return Poll::Ready(done);
+            }
+            let (at, turns, waker) = (self.at, self.turns, context.waker());
+            if is_to_sleep() && self.attachment.sleep(&mut self.ticket, at, turns, epoch, waker) {
+                return Poll::Pending;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn leave(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.attachment.waiters.leave(ticket, self.at);
+        }
+    }
+}
+
+/// Who gives up leaves its turn to the next.
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

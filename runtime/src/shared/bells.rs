@@ -1,0 +1,100 @@
+//! What wakes processes: the bells of a region.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+
+use super::words::Member;
+use crate::passed::check_unix_stream;
+
+/// Some pairs of connected sockets, of which every process of a region has both sides. What is written to one side makes the other
+/// readable for all that watch it, edge by edge: nobody reads it, so that nobody can take another's wake-up away. Each
+/// side is the bell of some of the members.
+///
+/// They are sockets, and no eventfds, because a peer may set their flags: `send(2)` can be told for each call not to wait.
+#[derive(Debug)]
+pub(super) struct Bells(Vec<[Arc<OwnedFd>; 2]>);
+
+/// The most pairs of a region: a word has a bit for each side.
+pub(super) const MOST: usize = 16;
+
+impl Bells {
+    pub(super) fn new(pairs: usize) -> io::Result<Self> {
+        let pair = |_| {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let (one, other) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+            Ok([Arc::new(one), Arc::new(other)])
+        };
+        (0..pairs).map(pair).collect::<io::Result<_>>().map(Self)
+    }
+
+    /// # Errors
+    /// If they are no sockets, or not in pairs.
+    pub(super) fn from_handles(handles: &[Arc<OwnedFd>]) -> io::Result<Self> {
+        for handle in handles {
+            check_unix_stream(handle.as_fd())?;
+        }
+        let (pairs, rest) = handles.as_chunks();
+        if pairs.is_empty() || pairs.len() > MOST || !rest.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a region has not the bells that it should",
+            ));
+        }
+        Ok(Self(pairs.to_vec()))
+    }
+
+    pub(super) fn handles(&self) -> impl Iterator<Item = &Arc<OwnedFd>> {
+        self.0.iter().flatten()
+    }
+
+    /// Beside which one a member sleeps.
+    pub(super) fn of(&self, member: Member) -> u32 {
+        (member.slot() % (2 * self.0.len())) as u32
+    }
+
+    /// What becomes readable when a bell is rung.
+    pub(super) fn listener(&self, bell: u32) -> Option<&Arc<OwnedFd>> {
+        let bell = bell as usize;
+        self.0.get(bell / 2).map(|pair| &pair[bell % 2])
+    }
+
+    /// Rings those whose bits are set.
+    pub(super) fn ring(&self, bells: u32) {
+        for bell in (0..u32::BITS).filter(|bell| bells & 1 << bell != 0) {
+            if let (Some(near), Some(far)) = (self.listener(bell ^ 1), self.listener(bell)) {
+                ring(near, far);
+            }
+        }
+    }
+}
+
+/// Whatever else comes of it is a peer's doing: who waits for this wake-up can give up waiting.
+fn ring(near: &OwnedFd, far: &OwnedFd) {
+    let knock = || send(near, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    if knock() == Err(Errno::AGAIN) {
+        // Nobody reads it but whoever finds it full.
+        let _full = recv(far, &mut [0; 4096][..], RecvFlags::DONTWAIT);
+        let _rung = knock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_nobody_reads_rings_for_ever() {
+        let bells = Bells::new(1).unwrap();
+        for _ in 0..10_000 {
+            bells.ring(0b01);
+        }
+        let is_readable = |bell| crate::sys::is_readable(bells.listener(bell).unwrap().as_fd());
+        assert!(is_readable(0) && !is_readable(1));
+        bells.ring(!0);
+        assert!(is_readable(1));
+    }
+}

@@ -1,0 +1,142 @@
+//! Watching for the deaths of those that take part in a region.
+//!
+//! A process that sleeps in a region watches all that take part in it: any of them may own what it waits for, or may have been
+//! about to wake it. When one dies, each process that watches frees its slot, and has those that sleep look again.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+
+use super::attachment::Attachment;
+use super::identity;
+use super::layout::Layout;
+use super::waiters::Turns;
+use super::words::{Identity, Member};
+use crate::control::Control;
+use crate::sys;
+
+/// Those that are watched, whatever the number of regions that they take part in: a descriptor for each.
+static WATCHED: Mutex<Option<HashMap<Identity, Watched>>> = Mutex::new(None);
+
+#[derive(Debug)]
+struct Watched {
+    by: Vec<(Weak<Attachment>, Member)>,
+    task: AbortHandle,
+}
+
+/// How long to wait for a descriptor, where there is none left.
+const CROWDED: Duration = Duration::from_millis(100);
+
+fn watched() -> MutexGuard<'static, Option<HashMap<Identity, Watched>>> {
+    WATCHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Watches all that take part in a region, and those that join.
+pub(super) fn watch(attachment: &Arc<Attachment>) {
+    let Ok(control) = Control::get() else { return };
+    let attachment = Arc::downgrade(attachment);
+    control.run(async move {
+        let mut known: Vec<Member> = Vec::new();
+        while let Some(epoch) = look_around(&attachment, &mut known) {
+            joined(&attachment, epoch).await;
+        }
+    });
+}
+
+/// Watches those that are new; gives the number of the wake-ups before.
+fn look_around(attachment: &Weak<Attachment>, known: &mut Vec<Member>) -> Option<u32> {
+    let attachment = attachment.upgrade()?;
+    let me = attachment.me()?;
+    let epoch = attachment.joins().sleep(attachment.bells.of(me));
+    known.retain(|member| attachment.members().contains(*member));
+    for (member, who) in attachment.members().iter() {
+        if member != me && !known.contains(&member) {
+            known.push(member);
+            follow(&attachment, member, who);
+        }
+    }
+    Some(epoch)
+}
+
+/// Waits until somebody has joined, or the attachment is gone.
+async fn joined(attachment: &Weak<Attachment>, epoch: u32) {
+    let mut ticket = None;
+    std::future::poll_fn(|context| {
+        let Some(attachment) = attachment.upgrade() else { return Poll::Ready(()) };
+        let sleeps = attachment.sleep(&mut ticket, Layout::JOINS, Turns::All, epoch, context.waker());
+        if sleeps {
+            return Poll::Pending;
+        }
+        attachment.waiters.leave(ticket.take().unwrap_or_default(), Layout::JOINS);
+        Poll::Ready(())
+    })
+    .await;
+}
+
+fn follow(attachment: &Arc<Attachment>, member: Member, who: Identity) {
+    let mut watched = watched();
+    let all = watched.get_or_insert_default();
+    let by = (Arc::downgrade(attachment), member);
+    if let Some(known) = all.get_mut(&who) {
+        known.by.push(by);
+        return;
+    }
+    let Ok(control) = Control::get() else { return };
+    let task = control.runtime().spawn(async move {
+        ended(who).await;
+        bury(who);
+    });
+    all.insert(who, Watched { by: vec![by], task: task.abort_handle() });
+}
+
+/// Waits until a process has ended.
+async fn ended(who: Identity) {
+    loop {
+        match identity::follow(who) {
+            Ok(None) => return,
+            Ok(Some(pidfd)) => {
+                if readable(pidfd).await {
+                    return;
+                }
+            }
+            Err(_no_descriptor) => {}
+        }
+        tokio::time::sleep(CROWDED).await;
+    }
+}
+
+async fn readable(pidfd: OwnedFd) -> bool {
+    match sys::watch(Arc::new(pidfd)) {
+        Ok(watch) => watch.readable().await.is_ok(),
+        Err(_no_room) => false,
+    }
+}
+
+fn bury(dead: Identity) {
+    let known = watched().as_mut().and_then(|all| all.remove(&dead));
+    let by = known.map(|known| known.by).unwrap_or_default();
+    // Outside of the lock: an attachment that ends here takes it.
+    for (attachment, member) in by {
+        if let Some(attachment) = attachment.upgrade() {
+            attachment.bury(member);
+        }
+    }
+}
+
+/// Watches nobody any more for an attachment that ends.
+pub(super) fn forget(attachment: &Attachment) {
+    let mut watched = watched();
+    let Some(all) = watched.as_mut() else { return };
+    all.retain(|_, known| {
+        known.by.retain(|(other, _)| !std::ptr::eq(other.as_ptr(), attachment) && other.strong_count() > 0);
+        let is_of_use = !known.by.is_empty();
+        if !is_of_use {
+            known.task.abort();
+        }
+        is_of_use
+    });
+}

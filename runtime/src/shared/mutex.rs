@@ -1,0 +1,247 @@
+//! A lock around a value.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+
+use serde::de::{Deserialize, Deserializer};
+use serde::ser::{Serialize, Serializer};
+
+use super::attachment::Waiting;
+use super::cells::Cells;
+use super::layout::{Kind, room_for};
+use super::region::{Object, Region};
+use super::waiters::Turns;
+use super::words::{Attempt, Lock, Member, Release};
+use super::{OwnerDied, Plain, TryLockError};
+use crate::block_on::block_on;
+use crate::sys;
+
+/// A value that one task of one process has at a time.
+pub struct Mutex<T> {
+    object: Object,
+    is: PhantomData<fn(T) -> T>,
+}
+
+/// What [`Mutex::lock`] gives: the guard, or that an owner has died.
+pub type Locked<'a, T> = Result<MutexGuard<'a, T>, OwnerDied<MutexGuard<'static, T>>>;
+
+/// Where the data begins: behind the words.
+const DATA: usize = size_of::<Lock>();
+
+impl<T: Plain> Mutex<T> {
+    /// How far the second buffer stands behind the first.
+    const BUFFER: usize = T::SIZE.next_multiple_of(8);
+    const SIZE: usize = DATA + 2 * Self::BUFFER;
+
+    /// Makes one, in memory of its own.
+    ///
+    /// # Errors
+    /// If the system has no memory or no descriptors for it.
+    pub fn new(value: T) -> io::Result<Self> {
+        Self::new_in(&Region::for_one(Self::SIZE)?, value)
+    }
+
+    /// Makes one in a region.
+    ///
+    /// # Errors
+    /// If the region has no room left.
+    pub fn new_in(region: &Region, value: T) -> io::Result<Self> {
+        let new = Self { object: Object::new(region, Kind::Mutex, Self::SIZE)?, is: PhantomData };
+        value.store(new.cells(0));
+        Ok(new)
+    }
+
+    /// How many bytes of a region one takes.
+    #[must_use]
+    pub const fn size_in_region() -> usize {
+        room_for(Self::SIZE)
+    }
+
+    /// Waits until it is free, and locks it.
+    ///
+    /// # Errors
+    /// [`OwnerDied`], which has the guard: a process has died while it had the lock.
+    ///
+    /// # Cancel safety
+    /// Safe: who is dropped while it waits gives its turn to the next.
+    pub async fn lock(&self) -> Locked<'_, T> {
+        let mut waiting = Waiting::new(&self.object.attachment, self.object.at + Lock::WAIT, Turns::One);
+        let attempt = || self.attempt().ok();
+        let is_to_sleep = || self.words().sleep(self.object.attachment.members());
+        poll_fn(|context| waiting.poll(context, attempt, is_to_sleep)).await
+    }
+
+    /// Locks it, blocking this thread until it is free: for code that is not async.
+    ///
+    /// # Errors
+    /// As [`lock`](Self::lock).
+    pub fn blocking_lock(&self) -> Locked<'_, T> {
+        block_on(self.lock())
+    }
+
+    /// Locks it if it is free.
+    ///
+    /// # Errors
+    /// [`TryLockError::WouldBlock`] if it is not, or [`TryLockError::OwnerDied`], which has the guard.
+    pub fn try_lock(&self) -> Result<MutexGuard<'_, T>, TryLockError<MutexGuard<'static, T>>> {
+        let locked = self.attempt().or_else(|owner| {
+            // Nobody watches for the owner where nobody waits.
+            owner.into_iter().for_each(|owner| self.object.attachment.check(owner));
+            self.attempt()
+        });
+        locked.map_err(|_owner| TryLockError::WouldBlock)?.map_err(TryLockError::OwnerDied)
+    }
+
+    fn attempt(&self) -> Result<Locked<'_, T>, Option<Member>> {
+        let me = self.object.attachment.me().ok_or(None)?;
+        match self.words().try_acquire(me, self.object.attachment.members()) {
+            Attempt::Held(owner) => Err(owner),
+            Attempt::Acquired { buffer, token, owner_died } => {
+                let value = T::load(self.cells(buffer));
+                let held =
+                    Held { value, buffer, me, forks: sys::forks(), token, release: Release::default() };
+                Ok(if owner_died {
+                    Err(OwnerDied::new(MutexGuard { of: Of::Owned(self.clone()), held }))
+                } else {
+                    Ok(MutexGuard { of: Of::Borrowed(self), held })
+                })
+            }
+        }
+    }
+
+    /// The process that has it locked: for diagnosis, as it may have changed by the time that this returns.
+    #[must_use]
+    pub fn owner(&self) -> Option<u32> {
+        let owner = self.words().owner()?;
+        self.object.attachment.members().identity(owner).map(|who| who.pid())
+    }
+
+    fn cells(&self, buffer: usize) -> Cells<'_> {
+        Cells::new(self.object.attachment.shared(), self.object.at + DATA + buffer * Self::BUFFER)
+    }
+}
+
+impl<T> Mutex<T> {
+    fn words(&self) -> &Lock {
+        self.object.attachment.at(self.object.at)
+    }
+}
+
+/// Another handle of the same one.
+impl<T> Clone for Mutex<T> {
+    fn clone(&self) -> Self {
+        Self { object: self.object.clone(), is: PhantomData }
+    }
+}
+
+impl<T: Plain> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mutex").field("owner", &self.owner()).finish_non_exhaustive()
+    }
+}
+
+impl<T> Serialize for Mutex<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.object.serialize(serializer)
+    }
+}
+
+impl<'de, T: Plain> Deserialize<'de> for Mutex<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let object = Object::deserialize(deserializer, Kind::Mutex, |size| size == Self::SIZE)?;
+        Ok(Self { object, is: PhantomData })
+    }
+}
+
+/// The value of a [`Mutex`], as long as it is locked: a copy, which is committed when this is dropped.
+pub struct MutexGuard<'a, T: Plain> {
+    of: Of<'a, T>,
+    held: Held<T>,
+}
+
+/// What a guard has of its lock.
+struct Held<T> {
+    value: T,
+    /// Where it was read from.
+    buffer: usize,
+    me: Member,
+    forks: u64,
+    token: u64,
+    release: Release,
+}
+
+enum Of<'a, T> {
+    Borrowed(&'a Mutex<T>),
+    Owned(Mutex<T>),
+}
+
+impl<T: Plain> MutexGuard<'_, T> {
+    /// A number that is higher than those of all guards before: for whoever must refuse one that comes late (a "fencing
+    /// token").
+    #[must_use]
+    pub const fn token(&self) -> u64 {
+        self.held.token
+    }
+
+    /// Unlocks without a change to the value.
+    pub fn rollback(mut self) {
+        self.held.release.commit = false;
+    }
+
+    fn mutex(&self) -> &Mutex<T> {
+        match &self.of {
+            Of::Borrowed(mutex) => mutex,
+            Of::Owned(mutex) => mutex,
+        }
+    }
+}
+
+impl<T: Plain> MutexGuard<'static, T> {
+    pub(super) fn recover(mut self) -> Self {
+        self.held.release.recover = true;
+        self
+    }
+}
+
+impl<T: Plain> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.held.value
+    }
+}
+
+impl<T: Plain> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.held.release.commit = true;
+        &mut self.held.value
+    }
+}
+
+impl<T: Plain> Drop for MutexGuard<'_, T> {
+    fn drop(&mut self) {
+        if self.held.forks != sys::forks() {
+            // A fork has copied this guard: the lock is the other process's.
+            return;
+        }
+        // What a panic leaves half done is not committed.
+        self.held.release.commit &= !std::thread::panicking();
+        let mutex = self.mutex();
+        if self.held.release.commit {
+            self.held.value.store(mutex.cells(self.held.buffer ^ 1));
+        }
+        let words = mutex.words();
+        if words.release(self.held.me, self.held.release) {
+            mutex.object.attachment.wake(&words.wait);
+        }
+    }
+}
+
+impl<T: Plain + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.held.value.fmt(f)
+    }
+}

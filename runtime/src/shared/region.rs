@@ -1,0 +1,129 @@
+//! Regions, and what stands in them.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::ser::{Serialize, SerializeTuple, Serializer};
+
+use super::attachment::Attachment;
+use super::bells::Bells;
+use super::layout::{self, Kind};
+use crate::wire::beside::{HandleKind, give_all, take_all};
+
+/// Memory for many locks, values and arrays that the same processes share.
+///
+/// A lock that is made by its own `new` has a region to itself: three descriptors in each process that has a handle of it. Where
+/// there are to be many, make one region, and the locks in it, by `new_in`: nine descriptors, however many they are.
+///
+/// Whoever has a handle of one thing in a region can write all that is in it, if it is hostile. So what goes to processes that
+/// trust each other goes into one region, and what goes to others into another.
+///
+/// What is made in a region stays there until the last handle of anything in it is gone, in all processes.
+///
+/// # Examples
+/// ```
+/// use procession::shared::{Mutex, Region};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let region = Region::with_capacity(500 * Mutex::<u64>::size_in_region())?;
+/// let locks = (0..500).map(|n| Mutex::new_in(&region, n)).collect::<std::io::Result<Vec<_>>>()?;
+/// # assert_eq!(locks.len(), 500);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Region(Arc<Attachment>);
+
+/// Pairs of bells of a region for one thing, and for many.
+const PAIRS: (usize, usize) = (1, 4);
+
+impl Region {
+    /// Makes a region with room for so many bytes of objects. How many one takes is said by its `size_in_region`.
+    ///
+    /// # Errors
+    /// If the system has no memory for it, or no descriptors.
+    pub fn with_capacity(bytes: usize) -> io::Result<Self> {
+        Self::make(bytes, PAIRS.1)
+    }
+
+    /// One for a single object.
+    pub(super) fn for_one(size: usize) -> io::Result<Self> {
+        Self::make(layout::room_for(size), PAIRS.0)
+    }
+
+    fn make(room: usize, pairs: usize) -> io::Result<Self> {
+        Ok(Self(Attachment::new(Arc::new(layout::make(room, pairs)?), Bells::new(pairs)?)?))
+    }
+
+    /// The process ids of those that take part in it: which have a handle of something in it, this one among them.
+    #[must_use]
+    pub fn members(&self) -> Vec<u32> {
+        self.0.members().iter().map(|(_, who)| who.pid()).collect()
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Region").field("members", &self.members()).finish_non_exhaustive()
+    }
+}
+
+impl Serialize for Region {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        give_all(&self.0.handles().collect::<Vec<_>>(), HandleKind::Region, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Region {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let attach = |handles: Vec<_>| {
+            let mut handles = handles.into_iter();
+            let memory = handles.next().ok_or(io::ErrorKind::InvalidData)?;
+            Attachment::new(memory, Bells::from_handles(handles.as_slice())?)
+        };
+        take_all(HandleKind::Region, deserializer, attach).map(Self)
+    }
+}
+
+/// Something that stands in a region.
+#[derive(Clone)]
+pub(super) struct Object {
+    pub(super) attachment: Arc<Attachment>,
+    /// Where, in bytes from the region's beginning; its words and its data lie behind.
+    pub(super) at: usize,
+}
+
+impl Object {
+    /// Makes one, of zeros.
+    ///
+    /// # Errors
+    /// If the region has no room left.
+    pub(super) fn new(region: &Region, kind: Kind, size: usize) -> io::Result<Self> {
+        let attachment = Arc::clone(&region.0);
+        let at = layout::allocate(attachment.shared(), kind, size)?;
+        Ok(Self { attachment, at })
+    }
+
+    pub(super) fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut pair = serializer.serialize_tuple(2)?;
+        pair.serialize_element(&Region(Arc::clone(&self.attachment)))?;
+        pair.serialize_element(&(self.at as u64))?;
+        pair.end()
+    }
+
+    /// Reads one of a kind, which is large enough.
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+        kind: Kind,
+        size: impl FnOnce(usize) -> bool,
+    ) -> Result<Self, D::Error> {
+        let (region, at) = <(Region, u64)>::deserialize(deserializer)?;
+        let (at, found) = layout::find(region.0.shared(), at, kind).map_err(D::Error::custom)?;
+        if !size(found) {
+            return Err(D::Error::custom("what stands in a region is of another size"));
+        }
+        Ok(Self { attachment: region.0, at })
+    }
+}

@@ -1,0 +1,126 @@
+//! Those in this process that wait for something in a region.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+/// How many of those that wait for the same are woken when it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turns {
+    /// The first, and the next one when it has got what it wants, or gives up: for what one of them can have.
+    One,
+    All,
+}
+
+/// The queues, by the place of the word that they wait by.
+#[derive(Debug, Default)]
+pub(super) struct Waiters(Mutex<Queues>);
+
+#[derive(Debug, Default)]
+struct Queues {
+    tickets: u64,
+    queues: BTreeMap<usize, Queue>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    turns: Turns,
+    waiting: VecDeque<Waiter>,
+    /// Who was woken last, as long as it has neither slept again nor left: until then no other is.
+    woken: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    ticket: u64,
+    /// The number of wake-ups that it knows of.
+    epoch: u32,
+    waker: Waker,
+}
+
+impl Waiters {
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters who waits, or says that it sleeps again; gives its ticket.
+    pub(super) fn sleep(
+        &self,
+        ticket: Option<u64>,
+        at: usize,
+        turns: Turns,
+        epoch: u32,
+        waker: &Waker,
+    ) -> u64 {
+        let mut queues = self.lock();
+        queues.tickets += 1;
+        let next = queues.tickets;
+        let new = || Queue { turns, waiting: VecDeque::new(), woken: None };
+        let queue = queues.queues.entry(at).or_insert_with(new);
+        if let Some(waiter) = queue.waiting.iter_mut().find(|waiter| Some(waiter.ticket) == ticket) {
+            waiter.epoch = epoch;
+            waiter.waker.clone_from(waker);
+            queue.woken.take_if(|woken| *woken == waiter.ticket);
+            return waiter.ticket;
+        }
+        queue.waiting.push_back(Waiter { ticket: next, epoch, waker: waker.clone() });
+        next
+    }
+
+    /// Has somebody leave; if it was woken, the next one is.
+    pub(super) fn leave(&self, ticket: u64, at: usize) {
+        let mut queues = self.lock();
+        let Some(queue) = queues.queues.get_mut(&at) else { return };
+        queue.waiting.retain(|waiter| waiter.ticket != ticket);
+        let was_woken = queue.woken.take_if(|woken| *woken == ticket).is_some();
+        let next = if was_woken { queue.wake_first() } else { None };
+        if queue.waiting.is_empty() {
+            queues.queues.remove(&at);
+        }
+        drop(queues);
+        next.into_iter().for_each(Waker::wake);
+    }
+
+    /// Wakes those whose word has another number of wake-ups than they know of.
+    pub(super) fn wake(&self, epoch: impl Fn(usize) -> u32) {
+        self.wake_by(|(at, queue)| {
+            let epoch = epoch(*at);
+            match queue.turns {
+                Turns::All => queue.wakers(|waiter| waiter.epoch != epoch),
+                Turns::One if queue.waiting.front().is_some_and(|first| first.epoch != epoch) => {
+                    queue.wake_first().into_iter().collect()
+                }
+                Turns::One => Vec::new(),
+            }
+        });
+    }
+
+    /// Has all look again: somebody has died, who may have been about to wake them.
+    pub(super) fn stir(&self) {
+        self.wake_by(|(_, queue)| match queue.turns {
+            Turns::All => queue.wakers(|_| true),
+            Turns::One => queue.wake_first().into_iter().collect(),
+        });
+    }
+
+    fn wake_by(&self, wakers: impl FnMut((&usize, &mut Queue)) -> Vec<Waker>) {
+        let mut wakers = wakers;
+        let woken: Vec<_> = self.lock().queues.iter_mut().flat_map(&mut wakers).collect();
+        woken.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Queue {
+    fn wakers(&self, which: impl Fn(&Waiter) -> bool) -> Vec<Waker> {
+        self.waiting.iter().filter(|waiter| which(waiter)).map(|waiter| waiter.waker.clone()).collect()
+    }
+
+    fn wake_first(&mut self) -> Option<Waker> {
+        if self.woken.is_some() {
+            return None;
+        }
+        let first = self.waiting.front()?;
+        self.woken = Some(first.ticket);
+        Some(first.waker.clone())
+    }
+}

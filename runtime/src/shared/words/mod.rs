@@ -1,0 +1,20 @@
+//! The words that processes share, and what they do to them: no system call, no wait, no memory but atomics.
+//!
+//! Each step of these protocols is one atomic operation, after which a process may be killed: whoever comes next finds
+//! words that mean something. Loops over what another process can change are bounded by [`TRIES`]: one that changes them
+//! all the time gets its way, and delays nobody for ever.
+//!
+//! The tests of `procession-tests` build this folder again over loom's atomics, with a death at each step.
+
+mod lock;
+mod members;
+mod wait;
+
+use super::atomics::{AtomicU64, Ordering};
+
+pub(crate) use lock::{Attempt, Lock, Release};
+pub(crate) use members::{Identity, Member, Members, SLOTS};
+pub(crate) use wait::Wait;
+
+/// How often an operation tries again because others were faster, before it takes them for hostile.
+const TRIES: usize = 1000;

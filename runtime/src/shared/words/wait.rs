@@ -1,0 +1,40 @@
+//! A word that processes sleep by, and are woken.
+
+use super::AtomicU64;
+use super::Ordering::{AcqRel, Acquire};
+
+/// Who sleeps until something changes: in the low half a bit for each bell that somebody sleeps beside, in the high half how
+/// often they were woken.
+///
+/// 1. Who waits calls [`sleep`](Self::sleep), and *then* looks whether what it waits for has come. If not, it sleeps until
+///    the number of wake-ups is another than `sleep` gave.
+/// 2. Who changes something does so, and *then* calls [`wake`](Self::wake), and rings the bells that this gives.
+///
+/// Both are read-modify-writes of one word, so that one of them comes first: if it is `sleep`, `wake` sees the sleeper; if it
+/// is `wake`, the sleeper sees the change. All that sleep are woken, so that none can swallow what was another's.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub(crate) struct Wait(AtomicU64);
+
+const EPOCH: u64 = 1 << 32;
+
+impl Wait {
+    /// Says that somebody is about to sleep beside a bell; gives the number of wake-ups so far.
+    pub(crate) fn sleep(&self, bell: u32) -> u32 {
+        (self.0.fetch_or(1 << (bell & 31), AcqRel) >> 32) as u32
+    }
+
+    /// The number of wake-ups so far.
+    pub(crate) fn epoch(&self) -> u32 {
+        (self.0.load(Acquire) >> 32) as u32
+    }
+
+    /// Wakes all; gives the bells to ring, as bits.
+    pub(crate) fn wake(&self) -> u32 {
+        // An update even where nobody sleeps: else this could miss one who does not see the change.
+        let awake =
+            |word: u64| if word as u32 == 0 { word } else { (word & !(EPOCH - 1)).wrapping_add(EPOCH) };
+        let (Ok(before) | Err(before)) = self.0.fetch_update(AcqRel, Acquire, |word| Some(awake(word)));
+        before as u32
+    }
+}
