@@ -16,12 +16,13 @@ use super::layout::{self, Layout};
 use super::listeners::Listeners;
 use super::waiters::{Turns, Waiters};
 use super::words::{Member, Members, SLOTS, Wait};
-use crate::sys::{self, Overlay, Shared};
+use crate::sys::{self, Overlay, Place, Shared};
 
 /// A region, mapped: one for each region that this process has handles of, however many these are.
 #[derive(Debug)]
 pub(super) struct Attachment {
-    shared: Shared,
+    shared: Arc<Shared>,
+    members: Place<[AtomicU64; SLOTS]>,
     memory: Arc<OwnedFd>,
     pub(super) bells: Bells,
     key: Key,
@@ -53,10 +54,12 @@ impl Attachment {
         if let Some(known) = attached().get(&key).and_then(Weak::upgrade) {
             return Ok(known);
         }
-        let shared = Shared::map(memory.as_fd(), layout::check(memory.as_fd())?)?;
+        let shared = Arc::new(Shared::map(memory.as_fd(), layout::check(memory.as_fd())?)?);
         layout::check_header(&shared, &bells)?;
+        let members = shared.place(Layout::MEMBERS).ok_or(io::ErrorKind::InvalidData)?;
         let attachment = Arc::new(Self {
             shared,
+            members,
             memory,
             bells,
             key,
@@ -80,7 +83,7 @@ impl Attachment {
         [&self.memory].into_iter().chain(self.bells.handles())
     }
 
-    pub(super) const fn shared(&self) -> &Shared {
+    pub(super) const fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
@@ -89,8 +92,9 @@ impl Attachment {
         self.shared.at(at).expect("the place of a handle lies within its region")
     }
 
+    #[inline]
     pub(super) fn members(&self) -> Members<'_> {
-        Members(self.shared.all_at(Layout::MEMBERS, SLOTS).expect("a region has room for its members"))
+        Members(&*self.members)
     }
 
     /// Who sleeps until somebody joins.
@@ -101,11 +105,7 @@ impl Attachment {
     /// Who this process is; `None` in a fork of one that took part, if no slot is free for it.
     pub(super) fn me(&self) -> Option<Member> {
         let (forks, me) = (sys::forks(), self.me.load(Relaxed));
-        if me >> Member::BITS == forks {
-            Member::from_bits(me & ((1 << Member::BITS) - 1))
-        } else {
-            self.join().ok()
-        }
+        if me >> Member::BITS == forks { Member::from_bits(me) } else { self.join().ok() }
     }
 
     fn join(&self) -> io::Result<Member> {
@@ -188,7 +188,7 @@ impl Drop for Attachment {
         let me = self.me.load(Relaxed);
         // In a fork the slot is the other process's.
         if me >> Member::BITS == sys::forks()
-            && let Some(me) = Member::from_bits(me & ((1 << Member::BITS) - 1))
+            && let Some(me) = Member::from_bits(me)
         {
             self.members().remove(me);
             deaths::forget(self);

@@ -17,12 +17,14 @@ pub struct Cells<'a> {
 macro_rules! numbers {
     ($($load:ident, $store:ident: $number:ty, $atomic:ty;)*) => {$(
         #[doc(hidden)]
+        #[inline]
         #[must_use]
         pub fn $load(self) -> $number {
             self.shared.at::<$atomic>(self.at).map_or(0, |cell| cell.load(Relaxed))
         }
 
         #[doc(hidden)]
+        #[inline]
         pub fn $store(self, value: $number) {
             if let Some(cell) = self.shared.at::<$atomic>(self.at) {
                 cell.store(value, Relaxed);
@@ -38,6 +40,7 @@ impl<'a> Cells<'a> {
 
     /// The place so many bytes behind this one.
     #[doc(hidden)]
+    #[inline]
     #[must_use]
     pub const fn behind(self, bytes: usize) -> Self {
         Self { shared: self.shared, at: self.at.saturating_add(bytes) }

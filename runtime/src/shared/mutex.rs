@@ -6,7 +6,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-use serde::de::{Deserialize, Deserializer};
+use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 
 use super::attachment::Waiting;
@@ -17,11 +17,12 @@ use super::waiters::Turns;
 use super::words::{Attempt, Lock, Member, Release};
 use super::{OwnerDied, Plain, TryLockError};
 use crate::block_on::block_on;
-use crate::sys;
+use crate::sys::{self, Place};
 
 /// A value that one task of one process has at a time.
 pub struct Mutex<T> {
     object: Object,
+    words: Place<Lock>,
     is: PhantomData<fn(T) -> T>,
 }
 
@@ -49,9 +50,13 @@ impl<T: Plain> Mutex<T> {
     /// # Errors
     /// If the region has no room left.
     pub fn new_in(region: &Region, value: T) -> io::Result<Self> {
-        let new = Self { object: Object::new(region, Kind::Mutex, Self::SIZE)?, is: PhantomData };
+        let new = Self::of(Object::new(region, Kind::Mutex, Self::SIZE)?)?;
         value.store(new.cells(0));
         Ok(new)
+    }
+
+    fn of(object: Object) -> io::Result<Self> {
+        Ok(Self { words: object.words(0)?, object, is: PhantomData })
     }
 
     /// How many bytes of a region one takes.
@@ -67,10 +72,14 @@ impl<T: Plain> Mutex<T> {
     ///
     /// # Cancel safety
     /// Safe: who is dropped while it waits gives its turn to the next.
+    #[inline]
     pub async fn lock(&self) -> Locked<'_, T> {
+        if let Ok(locked) = self.attempt() {
+            return locked;
+        }
         let mut waiting = Waiting::new(&self.object.attachment, self.object.at + Lock::WAIT, Turns::One);
         let attempt = || self.attempt().ok();
-        let is_to_sleep = || self.words().sleep(self.object.attachment.members());
+        let is_to_sleep = || self.words.sleep(self.object.attachment.members());
         poll_fn(|context| waiting.poll(context, attempt, is_to_sleep)).await
     }
 
@@ -95,16 +104,17 @@ impl<T: Plain> Mutex<T> {
         locked.map_err(|_owner| TryLockError::WouldBlock)?.map_err(TryLockError::OwnerDied)
     }
 
+    #[inline]
     fn attempt(&self) -> Result<Locked<'_, T>, Option<Member>> {
         let me = self.object.attachment.me().ok_or(None)?;
-        match self.words().try_acquire(me, self.object.attachment.members()) {
+        match self.words.try_acquire(me, self.object.attachment.members()) {
             Attempt::Held(owner) => Err(owner),
             Attempt::Acquired { buffer, token, owner_died } => {
                 let value = T::load(self.cells(buffer));
                 let held =
                     Held { value, buffer, me, forks: sys::forks(), token, release: Release::default() };
                 Ok(if owner_died {
-                    Err(OwnerDied::new(MutexGuard { of: Of::Owned(self.clone()), held }))
+                    Err(OwnerDied::new(MutexGuard { of: Of::Owned(Box::new(self.clone())), held }))
                 } else {
                     Ok(MutexGuard { of: Of::Borrowed(self), held })
                 })
@@ -115,25 +125,20 @@ impl<T: Plain> Mutex<T> {
     /// The process that has it locked: for diagnosis, as it may have changed by the time that this returns.
     #[must_use]
     pub fn owner(&self) -> Option<u32> {
-        let owner = self.words().owner()?;
+        let owner = self.words.owner()?;
         self.object.attachment.members().identity(owner).map(|who| who.pid())
     }
 
+    #[inline]
     fn cells(&self, buffer: usize) -> Cells<'_> {
         Cells::new(self.object.attachment.shared(), self.object.at + DATA + buffer * Self::BUFFER)
-    }
-}
-
-impl<T> Mutex<T> {
-    fn words(&self) -> &Lock {
-        self.object.attachment.at(self.object.at)
     }
 }
 
 /// Another handle of the same one.
 impl<T> Clone for Mutex<T> {
     fn clone(&self) -> Self {
-        Self { object: self.object.clone(), is: PhantomData }
+        Self { object: self.object.clone(), words: self.words.clone(), is: PhantomData }
     }
 }
 
@@ -152,7 +157,7 @@ impl<T> Serialize for Mutex<T> {
 impl<'de, T: Plain> Deserialize<'de> for Mutex<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let object = Object::deserialize(deserializer, Kind::Mutex, |size| size == Self::SIZE)?;
-        Ok(Self { object, is: PhantomData })
+        Self::of(object).map_err(D::Error::custom)
     }
 }
 
@@ -175,7 +180,7 @@ struct Held<T> {
 
 enum Of<'a, T> {
     Borrowed(&'a Mutex<T>),
-    Owned(Mutex<T>),
+    Owned(Box<Mutex<T>>),
 }
 
 impl<T: Plain> MutexGuard<'_, T> {
@@ -222,6 +227,7 @@ impl<T: Plain> DerefMut for MutexGuard<'_, T> {
 }
 
 impl<T: Plain> Drop for MutexGuard<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         if self.held.forks != sys::forks() {
             // A fork has copied this guard: the lock is the other process's.
@@ -233,7 +239,7 @@ impl<T: Plain> Drop for MutexGuard<'_, T> {
         if self.held.release.commit {
             self.held.value.store(mutex.cells(self.held.buffer ^ 1));
         }
-        let words = mutex.words();
+        let words = &mutex.words;
         if words.release(self.held.me, self.held.release) {
             mutex.object.attachment.wake(&words.wait);
         }

@@ -32,10 +32,12 @@ macro_rules! numbers {
             const SIZE: usize = size_of::<$bits>();
             const ALIGN: usize = size_of::<$bits>();
 
+            #[inline]
             fn load(from: Cells<'_>) -> Self {
                 Self::from_ne_bytes(from.$load().to_ne_bytes())
             }
 
+            #[inline]
             fn store(self, to: Cells<'_>) {
                 to.$store(<$bits>::from_ne_bytes(self.to_ne_bytes()));
             }
@@ -62,8 +64,10 @@ impl Plain for () {
     const SIZE: usize = 0;
     const ALIGN: usize = 1;
 
+    #[inline]
     fn load(_from: Cells<'_>) {}
 
+    #[inline]
     fn store(self, _to: Cells<'_>) {}
 }
 
@@ -71,10 +75,12 @@ impl Plain for bool {
     const SIZE: usize = 1;
     const ALIGN: usize = 1;
 
+    #[inline]
     fn load(from: Cells<'_>) -> Self {
         from.load_u8() != 0
     }
 
+    #[inline]
     fn store(self, to: Cells<'_>) {
         to.store_u8(self.into());
     }
@@ -84,10 +90,12 @@ impl Plain for char {
     const SIZE: usize = 4;
     const ALIGN: usize = 4;
 
+    #[inline]
     fn load(from: Cells<'_>) -> Self {
         Self::from_u32(from.load_u32()).unwrap_or(Self::REPLACEMENT_CHARACTER)
     }
 
+    #[inline]
     fn store(self, to: Cells<'_>) {
         to.store_u32(self.into());
     }
@@ -97,10 +105,12 @@ impl<T: Plain, const N: usize> Plain for [T; N] {
     const SIZE: usize = T::SIZE.next_multiple_of(T::ALIGN) * N;
     const ALIGN: usize = T::ALIGN;
 
+    #[inline]
     fn load(from: Cells<'_>) -> Self {
         std::array::from_fn(|n| T::load(from.behind(n * T::SIZE.next_multiple_of(T::ALIGN))))
     }
 
+    #[inline]
     fn store(self, to: Cells<'_>) {
         for (n, value) in self.into_iter().enumerate() {
             value.store(to.behind(n * T::SIZE.next_multiple_of(T::ALIGN)));

@@ -10,6 +10,7 @@ use serde::ser::{Serialize, SerializeTuple, Serializer};
 use super::attachment::Attachment;
 use super::bells::Bells;
 use super::layout::{self, Kind};
+use crate::sys::{Overlay, Place};
 use crate::wire::beside::{HandleKind, give_all, take_all};
 
 /// Memory for many locks, values and arrays that the same processes share.
@@ -104,6 +105,15 @@ impl Object {
         let attachment = Arc::clone(&region.0);
         let at = layout::allocate(attachment.shared(), kind, size)?;
         Ok(Self { attachment, at })
+    }
+
+    /// What lies so many bytes behind its beginning.
+    ///
+    /// # Errors
+    /// If it is not within the region: whoever has sent it may be hostile.
+    pub(super) fn words<W: Overlay>(&self, behind: usize) -> io::Result<Place<W>> {
+        let place = self.at.checked_add(behind).and_then(|at| self.attachment.shared().place(at));
+        place.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a region is shorter than it says"))
     }
 
     pub(super) fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

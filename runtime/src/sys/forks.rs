@@ -1,38 +1,51 @@
 //! Whether this process is a copy of the one that asked before.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::ptr;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicPtr, AtomicU64};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 
-/// A page that the kernel clears in the child of a `fork(2)`, whoever calls that. See `MADV_WIPEONFORK` in `madvise(2)`.
-struct Page(&'static AtomicU32);
+/// A page that the kernel clears in the child of a `fork(2)`, whoever calls that: `MADV_WIPEONFORK` in `madvise(2)`. It
+/// holds the number that [`forks`] gives.
+static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
 
-impl Page {
-    const LENGTH: usize = 4096;
-
-    /// `None` where the system has no memory for it, or is older than Linux 4.14.
-    fn new() -> Option<Self> {
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: the kernel chooses where, so that no other memory changes.
-        let start =
-            unsafe { mmap_anonymous(std::ptr::null_mut(), Self::LENGTH, protection, MapFlags::PRIVATE) }
-                .ok()?;
-        // SAFETY: the page was just made, is this function's alone, and empty as yet.
-        unsafe { madvise(start, Self::LENGTH, Advice::LinuxWipeOnFork) }.ok()?;
-        // SAFETY: it is aligned, never unmapped, and an atomic from now on.
-        Some(Self(unsafe { AtomicU32::from_ptr(start.cast()) }))
+/// A number that is another in a copy of this process: what the other one owns is not the copy's.
+#[inline]
+pub(crate) fn forks() -> u64 {
+    let page = PAGE.load(Acquire);
+    // SAFETY: it is null, or a page that was made below and is never unmapped.
+    match unsafe { page.as_ref() }.map(|page| page.load(Relaxed)) {
+        None | Some(0) => count(),
+        Some(forks) => forks,
     }
 }
 
-/// How many forks lie between this process and the one that asked first. Another number than before means: this is a
-/// copy, and what the other one owns is not this one's.
-pub(crate) fn forks() -> u64 {
-    static PAGE: OnceLock<Option<Page>> = OnceLock::new();
-    static FORKS: AtomicU64 = AtomicU64::new(0);
-    let Some(page) = PAGE.get_or_init(Page::new) else { return 0 };
-    if page.0.load(Relaxed) == 0 && page.0.swap(1, Relaxed) == 0 {
-        FORKS.fetch_add(1, Relaxed);
+/// Counts a fork, or begins to count.
+#[cold]
+fn count() -> u64 {
+    static FORKS: Mutex<u64> = Mutex::new(0);
+    let mut forks = FORKS.lock().unwrap_or_else(PoisonError::into_inner);
+    if PAGE.load(Acquire).is_null() {
+        PAGE.store(new_page().unwrap_or(ptr::null_mut()), Release);
     }
-    FORKS.load(Relaxed)
+    // SAFETY: as above.
+    let Some(page) = (unsafe { PAGE.load(Acquire).as_ref() }) else { return 1 };
+    if page.load(Relaxed) == 0 {
+        *forks += 1;
+        page.store(*forks, Relaxed);
+    }
+    *forks
+}
+
+/// `None` where the system has no memory for it, or is older than Linux 4.14: there a fork is not seen.
+fn new_page() -> Option<*mut AtomicU64> {
+    const LENGTH: usize = 4096;
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: the kernel chooses where, so that no other memory changes.
+    let page = unsafe { mmap_anonymous(ptr::null_mut(), LENGTH, protection, MapFlags::PRIVATE) }.ok()?;
+    // SAFETY: the page was just made, is this function's alone, and empty as yet.
+    unsafe { madvise(page, LENGTH, Advice::LinuxWipeOnFork) }.ok()?;
+    Some(page.cast())
 }

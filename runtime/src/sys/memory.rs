@@ -64,6 +64,7 @@ impl Mapping {
         Self::new(memory, length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)
     }
 
+    #[inline]
     pub(super) const fn start(&self) -> *mut u8 {
         self.start.as_ptr().cast()
     }
@@ -75,6 +76,7 @@ impl Mapping {
         Ok(Self { start, length })
     }
 
+    #[inline]
     pub(crate) const fn len(&self) -> usize {
         self.length
     }

@@ -1,7 +1,10 @@
 //! Shared memory that processes write at the same time: atomics, and nothing else.
 
 use std::io;
+use std::ops::Deref;
 use std::os::fd::AsFd;
+use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
 use super::memory::Mapping;
@@ -25,6 +28,8 @@ unsafe impl Overlay for AtomicU16 {}
 unsafe impl Overlay for AtomicU32 {}
 // SAFETY: it is one.
 unsafe impl Overlay for AtomicU64 {}
+// SAFETY: so are its elements, and there is nothing between them.
+unsafe impl<T: Overlay, const N: usize> Overlay for [T; N] {}
 // SAFETY: it is a transparent `AtomicU64`.
 unsafe impl Overlay for Wait {}
 // SAFETY: it is three `AtomicU64`, `repr(C)`.
@@ -39,16 +44,24 @@ impl Shared {
         Mapping::to_share(memory, length).map(Self)
     }
 
+    #[inline]
     pub(crate) const fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// What lies at a place, for as long as it is wanted; `None` as in [`at`](Self::at).
+    pub(crate) fn place<T: Overlay>(self: &Arc<Self>, at: usize) -> Option<Place<T>> {
+        Some(Place { pointer: self.at::<T>(at)?.into(), _memory: Arc::clone(self) })
+    }
+
     /// What lies at a place; `None` if it is not wholly there, or not aligned.
+    #[inline]
     pub(crate) fn at<T: Overlay>(&self, at: usize) -> Option<&T> {
         self.all_at(at, 1)?.first()
     }
 
     /// What lies at a place, one after another.
+    #[inline]
     pub(crate) fn all_at<T: Overlay>(&self, at: usize, count: usize) -> Option<&[T]> {
         let length = count.checked_mul(size_of::<T>())?;
         let start = self.range(at, length)?.cast::<T>();
@@ -57,7 +70,36 @@ impl Shared {
         start.is_aligned().then(|| unsafe { std::slice::from_raw_parts(start, count) })
     }
 
+    #[inline]
     fn range(&self, at: usize, length: usize) -> Option<*mut u8> {
         (at.checked_add(length)? <= self.len()).then(|| self.0.start().wrapping_add(at))
+    }
+}
+
+/// What lies at a place in shared memory, and that memory with it.
+#[derive(Debug)]
+pub(crate) struct Place<T> {
+    pointer: NonNull<T>,
+    _memory: Arc<Shared>,
+}
+
+// SAFETY: it gives references to atomics, in memory that stays where it is.
+unsafe impl<T: Overlay> Send for Place<T> {}
+// SAFETY: as above.
+unsafe impl<T: Overlay> Sync for Place<T> {}
+
+impl<T: Overlay> Deref for Place<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: it was made of a reference into the mapping, which lives as long as this.
+        unsafe { self.pointer.as_ref() }
+    }
+}
+
+impl<T> Clone for Place<T> {
+    fn clone(&self) -> Self {
+        Self { pointer: self.pointer, _memory: Arc::clone(&self._memory) }
     }
 }

@@ -64,6 +64,7 @@ impl Lock {
     pub(crate) const WAIT: usize = 16;
 
     /// Acquires it for a member, if it is free or its owner is no member any more.
+    #[inline]
     pub(crate) fn try_acquire(&self, me: Member, members: Members<'_>) -> Attempt {
         let mut word = self.word.load(Relaxed);
         for _ in 0..TRIES {
@@ -85,6 +86,7 @@ impl Lock {
         Attempt::Held(owner_of(word))
     }
 
+    #[inline]
     fn acquired(&self, word: u64) -> Attempt {
         let token = self.tokens.load(Relaxed).wrapping_add(1);
         self.tokens.store(token, Relaxed);
@@ -107,6 +109,7 @@ impl Lock {
     }
 
     /// Leaves it; gives whether somebody sleeps, and is to be woken by [`Wait::wake`].
+    #[inline]
     pub(crate) fn release(&self, me: Member, how: Release) -> bool {
         let mut word = self.word.load(Relaxed);
         for _ in 0..TRIES {
@@ -130,6 +133,7 @@ impl Lock {
     }
 }
 
+#[inline]
 fn owner_of(word: u64) -> Option<Member> {
     Member::from_bits((word & OWNERS) >> OWNER)
 }

@@ -1,5 +1,7 @@
 //! Who takes part in a region.
 
+use std::num::NonZeroU32;
+
 use super::AtomicU64;
 use super::Ordering::{Acquire, Relaxed, Release};
 
@@ -40,10 +42,7 @@ impl Identity {
 /// A process that takes part: its slot, and how many have had this slot before it. So that of one that has died is nobody
 /// else's, whoever gets its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Member {
-    slot: u8,
-    generation: u32,
-}
+pub(crate) struct Member(NonZeroU32);
 
 impl Member {
     const SLOT: u32 = 8;
@@ -52,27 +51,37 @@ impl Member {
     /// How many of these say how many have had the slot before.
     pub(crate) const GENERATION: u32 = 18;
 
-    fn new(slot: usize, generation: u64) -> Self {
-        Self { slot: slot as u8, generation: (generation & ((1 << Self::GENERATION) - 1)) as u32 }
+    const fn new(slot: usize, generation: u64) -> Option<Self> {
+        Self::from_bits(slot as u64 + 1 | generation << Self::SLOT)
     }
 
+    #[inline]
     pub(crate) const fn slot(self) -> usize {
-        self.slot as usize
+        (self.0.get() & ((1 << Self::SLOT) - 1)) as usize - 1
     }
 
+    #[inline]
     pub(crate) const fn generation(self) -> u64 {
-        self.generation as u64
+        (self.0.get() >> Self::SLOT) as u64
     }
 
     /// Never zero, which is nobody.
+    #[inline]
     pub(crate) const fn bits(self) -> u64 {
-        (self.slot as u64 + 1) | (self.generation as u64) << Self::SLOT
+        self.0.get() as u64
     }
 
     /// Who it is; `None` for nobody, and for what no process of ours writes.
-    pub(crate) fn from_bits(bits: u64) -> Option<Self> {
-        let slot = (bits & ((1 << Self::SLOT) - 1)).checked_sub(1)? as usize;
-        (slot < SLOTS).then(|| Self::new(slot, bits >> Self::SLOT))
+    #[inline]
+    pub(crate) const fn from_bits(bits: u64) -> Option<Self> {
+        let slot = bits & ((1 << Self::SLOT) - 1);
+        if slot == 0 || slot > SLOTS as u64 {
+            return None;
+        }
+        match NonZeroU32::new((bits & ((1 << Self::BITS) - 1)) as u32) {
+            Some(bits) => Some(Self(bits)),
+            None => None,
+        }
     }
 }
 
@@ -87,7 +96,7 @@ impl<'a> Members<'a> {
     pub(crate) fn join(self, who: Identity) -> Option<Member> {
         let free = |(slot, word): (usize, &AtomicU64)| {
             let before = word.load(Relaxed);
-            let member = Member::new(slot, (before >> GENERATION) + 1);
+            let member = Member::new(slot, (before >> GENERATION) + 1)?;
             let after = member.generation() << GENERATION | who.bits();
             let is_free = occupant(before).is_none();
             // Acquire: what the one before has left there is seen by the one behind it.
@@ -120,7 +129,7 @@ impl<'a> Members<'a> {
     pub(crate) fn iter(self) -> impl Iterator<Item = (Member, Identity)> + use<'a> {
         let of = |(slot, word): (usize, &AtomicU64)| {
             let word = word.load(Acquire);
-            Some((Member::new(slot, word >> GENERATION), occupant(word)?))
+            Some((Member::new(slot, word >> GENERATION)?, occupant(word)?))
         };
         self.0.iter().enumerate().filter_map(of)
     }
