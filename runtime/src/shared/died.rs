@@ -17,6 +17,14 @@ impl<G> OwnerDied<G> {
         Self(guard)
     }
 
+    pub(super) fn into_guard(self) -> G {
+        self.0
+    }
+
+    pub(super) fn map<H>(self, of: impl FnOnce(G) -> H) -> OwnerDied<H> {
+        OwnerDied(of(self.0))
+    }
+
     /// Looks at the value without saying that it is right.
     pub const fn guard(&self) -> &G {
         &self.0
@@ -27,7 +35,9 @@ impl<T: Plain> OwnerDied<MutexGuard<'static, T>> {
     /// Says that the value is right, or will be when the guard is dropped: the next one to lock gets it as usual.
     #[must_use = "it unlocks when it is dropped"]
     pub fn recover(self) -> MutexGuard<'static, T> {
-        self.0.recover()
+        let mut guard = self.into_guard();
+        guard.set_recovered();
+        guard
     }
 }
 

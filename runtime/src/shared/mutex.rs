@@ -205,9 +205,8 @@ impl<T: Plain> MutexGuard<'_, T> {
 }
 
 impl<T: Plain> MutexGuard<'static, T> {
-    pub(super) fn recover(mut self) -> Self {
+    pub(super) const fn set_recovered(&mut self) {
         self.held.release.recover = true;
-        self
     }
 }
 

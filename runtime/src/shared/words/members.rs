@@ -52,7 +52,7 @@ impl Member {
     pub(crate) const GENERATION: u32 = 18;
 
     const fn new(slot: usize, generation: u64) -> Option<Self> {
-        Self::from_bits(slot as u64 + 1 | generation << Self::SLOT)
+        Self::from_bits((slot as u64 + 1) | (generation << Self::SLOT))
     }
 
     #[inline]
