@@ -3,6 +3,7 @@
 mod atomics;
 mod attachment;
 mod bells;
+mod blob;
 mod cells;
 mod deaths;
 mod died;
@@ -16,6 +17,7 @@ mod region;
 mod waiters;
 pub(crate) mod words;
 
+pub use blob::Blob;
 pub use cells::Cells;
 pub use died::{OwnerDied, TryLockError};
 pub use mutex::{Locked, Mutex, MutexGuard};

@@ -1,6 +1,7 @@
 //! The only unsafe code: what the kernel, the linker and the C library offer no safe face for.
 #![expect(unsafe_code, reason = "this module is where it is allowed; each block says why it is sound")]
 
+mod blob;
 #[cfg(all(feature = "before-main", target_env = "gnu"))]
 mod constructor;
 mod fork;
@@ -13,6 +14,7 @@ mod overflow;
 mod shared;
 mod spawn;
 
+pub(crate) use blob::{SEALS, SealedBytes};
 pub(crate) use fork::{
     Fork, any_ended_child, end_of_reaped, flush_c_streams, fork, keep_ends_of_children, replace_environment,
     replace_lifeline,

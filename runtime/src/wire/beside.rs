@@ -36,6 +36,7 @@ pub(crate) enum HandleKind {
     UnixStream = 5,
     PipeSender = 6,
     PipeReceiver = 7,
+    Blob = 8,
     Region = 9,
 }
 
