@@ -7,15 +7,14 @@ use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{MemfdFlags, fcntl_add_seals, memfd_create};
-use rustix::io::Errno;
-use rustix::process::{Resource, getrlimit};
+use rustix::fs::fcntl_add_seals;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::sys::{SEALS, SealedBytes};
 use crate::wire::beside::{HandleKind, Ownership, give, take};
+use crate::wire::memory::{new_memory, room};
 
 /// How many bytes of a reader are in memory beside the blob that they go into.
 const CHUNK: usize = 64 << 10;
@@ -193,13 +192,7 @@ struct Unsealed {
 
 impl Unsealed {
     fn new() -> io::Result<Self> {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let memory = match memfd_create(c"procession-blob", flags | MemfdFlags::NOEXEC_SEAL) {
-            // Linux has it since 6.3, and can be told to insist on it.
-            Err(Errno::INVAL) => memfd_create(c"procession-blob", flags),
-            other => other,
-        };
-        Ok(Self { memory: memory?.into(), length: 0 })
+        Ok(Self { memory: new_memory(c"procession-blob")?.into(), length: 0 })
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -224,7 +217,7 @@ impl Unsealed {
 
     /// How much more may be written. Beyond it the kernel sends SIGXFSZ, which ends the process.
     fn room(&self) -> Option<u64> {
-        getrlimit(Resource::Fsize).current.map(|limit| limit.saturating_sub(self.length))
+        room().map(|limit| limit.saturating_sub(self.length))
     }
 
     fn seal(mut self) -> io::Result<Blob> {

@@ -11,15 +11,12 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use rustix::fs::{
-    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create,
-};
-use rustix::io::retry_on_intr;
-use rustix::process::{Resource, getrlimit};
+use rustix::fs::{SealFlags, fcntl_add_seals, fstat};
 
 use super::bells::Bells;
 use super::words::SLOTS;
 use crate::sys::Shared;
+use crate::wire::memory::{new_memory_of, seals_of};
 
 /// What a region begins with: its name, and the version of what follows.
 const MAGIC: u64 = u64::from_le_bytes(*b"procreg1");
@@ -66,13 +63,7 @@ pub(super) const fn room_for(object: usize) -> usize {
 pub(super) fn make(room: usize, pairs: usize) -> io::Result<OwnedFd> {
     let length =
         room.checked_add(Layout::OBJECTS + PAGE - 1).ok_or(io::ErrorKind::OutOfMemory)? / PAGE * PAGE;
-    // Beyond this limit the kernel sends SIGXFSZ, which ends the process.
-    if getrlimit(Resource::Fsize).current.is_some_and(|limit| limit < length as u64) {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    let memory = memfd_create(c"procession", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    // All of it now: where there is no memory that is an error here, and no fault later.
-    retry_on_intr(|| fallocate(&memory, FallocateFlags::empty(), 0, length as u64))?;
+    let memory = new_memory_of(c"procession-region", length as u64)?;
     fcntl_add_seals(&memory, SEALS)?;
     let shared = Shared::map(&memory, length)?;
     let header = [(Layout::LENGTH, length), (Layout::PAIRS, pairs), (Layout::NEXT, Layout::OBJECTS)];
@@ -88,8 +79,7 @@ pub(super) fn make(room: usize, pairs: usize) -> io::Result<OwnedFd> {
 /// # Errors
 /// If it can be none.
 pub(super) fn check(memory: BorrowedFd<'_>) -> io::Result<usize> {
-    let seals = fcntl_get_seals(memory).map_err(|_no_memory| invalid("a region is no memory"))?;
-    if !seals.contains(SEALS) {
+    if !seals_of(memory)?.contains(SEALS) {
         return Err(invalid("a region is not sealed"));
     }
     let stat = fstat(memory)?;

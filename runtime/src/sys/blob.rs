@@ -5,9 +5,11 @@ use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 
-use rustix::fs::{SealFlags, SeekFrom, fcntl_get_seals, fstat, fstatfs, seek};
+use rustix::fs::{SealFlags, SeekFrom, fstat, seek};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::param::page_size;
+
+use crate::wire::memory::seals_of;
 
 /// What keeps bytes as they are, and as many as they are, for ever: a seal cannot be taken off.
 pub(crate) const SEALS: SealFlags =
@@ -71,17 +73,9 @@ impl Drop for SealedBytes {
 
 /// How long a memory is that nobody can change, and all of which is there.
 fn sealed_length(memory: BorrowedFd<'_>) -> io::Result<usize> {
-    const TMPFS: u64 = 0x0102_1994;
-
-    // First, since the kernel answers it by itself: a file system that a stranger has made can take its time for the others. It has
-    // an answer for memory alone. A seal for the future, instead of that against writing, lets mappings live that were there before.
-    let seals = fcntl_get_seals(memory).map_err(|_other_file| other("it is no memory"))?;
-    if !seals.contains(SEALS) {
+    // Among them against writing, and not for the future alone: that lets mappings live that were there before.
+    if !seals_of(memory)?.contains(SEALS) {
         return Err(other("it is not sealed"));
-    }
-    // Large pages that were reserved for it are memory too, but touching such a page can fail.
-    if !u64::try_from(fstatfs(memory)?.f_type).is_ok_and(|kind| kind == TMPFS) {
-        return Err(other("it is no memory"));
     }
     // No other length counts than this, which the seals keep.
     let stat = fstat(memory)?;

@@ -8,6 +8,7 @@ mod encode;
 pub(crate) mod frame;
 pub(crate) mod handles;
 mod limits;
+pub(crate) mod memory;
 mod message;
 mod packet;
 mod reason;

@@ -9,14 +9,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{
-    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, fstatfs,
-    memfd_create,
-};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::fs::{SealFlags, fcntl_add_seals, fstat};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
-use rustix::process::{Resource, getrlimit};
 
+use super::memory::{new_memory_of, seals_of};
 use crate::sys::{self, Mapping};
 
 /// How many slabs a sender has.
@@ -172,13 +169,8 @@ impl Slab {
     /// One that is claimed at once.
     fn new(length: usize) -> io::Result<Self> {
         let length = length.max(SMALLEST).checked_next_power_of_two().ok_or(io::ErrorKind::OutOfMemory)?;
-        // Beyond this limit the kernel sends SIGXFSZ, which ends the process.
-        if getrlimit(Resource::Fsize).current.is_some_and(|limit| limit < length as u64) {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let memory = memfd_create(c"procession", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         // All of it now: where there is no memory that is an error here, and a fault in the middle of a copy.
-        retry_on_intr(|| fallocate(&memory, FallocateFlags::empty(), 0, length as u64))?;
+        let memory = new_memory_of(c"procession", length as u64)?;
         let mapping = Mapping::to_write(&memory, length)?;
         seal(&memory)?;
         // No other memfd has the same, in whatever process.
@@ -240,15 +232,9 @@ impl Known {
     }
 }
 
-/// The length of a slab, if it is one: memory that stays as long as it is. Of a file of another kind it is not known that
-/// touching it does not wait, or fault.
+/// The length of a slab, if it is one: memory that stays as long as it is.
 fn check(memory: &OwnedFd) -> Result<usize, &'static str> {
-    const TMPFS: u64 = 0x0102_1994;
-    let kind = fstatfs(memory).map_err(|_no_file| "a slab is no memory")?.f_type;
-    if !u64::try_from(kind).is_ok_and(|kind| kind == TMPFS) {
-        return Err("a slab is no memory");
-    }
-    let seals = fcntl_get_seals(memory).map_err(|_no_memory| "a slab is no memory")?;
+    let seals = seals_of(memory).map_err(|_other| "a slab is no memory")?;
     if !seals.contains(SealFlags::SHRINK) {
         return Err("a slab is not sealed");
     }
