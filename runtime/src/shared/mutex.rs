@@ -19,7 +19,44 @@ use super::{OwnerDied, Plain, TryLockError};
 use crate::block_on::block_on;
 use crate::sys::{self, Place};
 
-/// A value that one task of one process has at a time.
+/// A value that one task of one process has at a time. tokio's `Mutex`, across processes; Python's `Lock`, and `Value` with one.
+///
+/// The guard is a copy of the value, which is committed as a whole when it is dropped. If a process dies while it has the lock, the
+/// next one gets [`OwnerDied`], and the value that was committed before. See the [module](super#when-an-owner-dies).
+///
+/// # Examples
+/// ```
+/// use procession::shared::{Mutex, Plain};
+/// use procession::{Failure, process};
+///
+/// #[derive(Clone, Copy, Plain)]
+/// struct Accounts {
+///     here: u64,
+///     there: u64,
+/// }
+///
+/// /// Nobody ever sees one without the other.
+/// #[process]
+/// async fn transfer(accounts: Mutex<Accounts>, amount: u64) -> Result<(), Failure> {
+///     let mut accounts = accounts.lock().await?;
+///     accounts.here -= amount;
+///     accounts.there += amount;
+///     Ok(())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let accounts = Mutex::new(Accounts { here: 10, there: 0 })?;
+/// transfer(accounts.clone(), 3).await??;
+/// let accounts = match accounts.lock().await {
+///     Ok(guard) => guard,
+///     Err(died) => died.recover(), // Its owner was killed in the middle; what it had changed is gone.
+/// };
+/// assert_eq!((accounts.here, accounts.there), (7, 3));
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias = "Lock")]
 pub struct Mutex<T> {
     object: Object,
     words: Place<Lock>,
