@@ -138,16 +138,18 @@ impl Attachment {
         self.waiters.wake(|at| self.shared.at::<Wait>(at).map_or(0, Wait::epoch));
     }
 
-    /// Has somebody of this process sleep by a word, unless that has another number of wake-ups by now.
+    /// Has somebody of this process sleep by a word, unless that has another number of wake-ups by now, or all were told
+    /// to look again.
     pub(super) fn sleep(
         self: &Arc<Self>,
         ticket: &mut Option<u64>,
         at: usize,
         turns: Turns,
-        epoch: u32,
+        (epoch, stirs): (u32, u64),
         waker: &Waker,
     ) -> bool {
-        *ticket = Some(self.waiters.sleep(*ticket, at, turns, epoch, waker));
+        let Some(entered) = self.waiters.sleep(*ticket, at, turns, (epoch, stirs), waker) else { return false };
+        *ticket = Some(entered);
         if let Some((me, forks)) = self.me().map(|me| (me, sys::forks())) {
             self.listeners.listen(self, self.bells.of(me), waker);
             if self.watches.swap(forks, Relaxed) != forks {
@@ -229,13 +231,15 @@ impl<'a> Waiting<'a> {
                 return Poll::Ready(done);
             }
             let Some(me) = self.attachment.me() else { break };
+            // Before the last look: a death after it is seen by who sleeps.
+            let stirs = self.attachment.waiters.stirs();
             let epoch = wait.sleep(self.attachment.bells.of(me));
             if let Some(done) = attempt() {
                 self.leave();
                 return Poll::Ready(done);
             }
             let (at, turns, waker) = (self.at, self.turns, context.waker());
-            if is_to_sleep() && self.attachment.sleep(&mut self.ticket, at, turns, epoch, waker) {
+            if is_to_sleep() && self.attachment.sleep(&mut self.ticket, at, turns, (epoch, stirs), waker) {
                 return Poll::Pending;
             }
         }

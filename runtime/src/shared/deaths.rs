@@ -59,6 +59,8 @@ fn look_around(attachment: &Weak<Attachment>, known: &mut Vec<Member>) -> Option
             follow(&attachment, member, who);
         }
     }
+    // One may have joined, locked and died, and been buried by another process, before it was seen here.
+    attachment.waiters.stir();
     Some(epoch)
 }
 
@@ -67,11 +69,14 @@ async fn joined(attachment: &Weak<Attachment>, epoch: u32) {
     let mut ticket = None;
     std::future::poll_fn(|context| {
         let Some(attachment) = attachment.upgrade() else { return Poll::Ready(()) };
-        let sleeps = attachment.sleep(&mut ticket, Layout::JOINS, Turns::All, epoch, context.waker());
-        if sleeps {
+        // A death is nothing to it.
+        let known = (epoch, attachment.waiters.stirs());
+        if attachment.sleep(&mut ticket, Layout::JOINS, Turns::All, known, context.waker()) {
             return Poll::Pending;
         }
-        attachment.waiters.leave(ticket.take().unwrap_or_default(), Layout::JOINS);
+        if let Some(ticket) = ticket.take() {
+            attachment.waiters.leave(ticket, Layout::JOINS);
+        }
         Poll::Ready(())
     })
     .await;

@@ -19,6 +19,8 @@ pub(super) struct Waiters(Mutex<Queues>);
 #[derive(Debug, Default)]
 struct Queues {
     tickets: u64,
+    /// How often all were told to look again.
+    stirs: u64,
     queues: BTreeMap<usize, Queue>,
 }
 
@@ -43,16 +45,25 @@ impl Waiters {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters who waits, or says that it sleeps again; gives its ticket.
+    /// How often all were told to look again, before somebody looks for the last time and sleeps.
+    pub(super) fn stirs(&self) -> u64 {
+        self.lock().stirs
+    }
+
+    /// Enters who waits, or says that it sleeps again; gives its ticket. `None` if all were told to look again since `stirs`
+    /// was read: then who was woken still is, so that its turn is not lost.
     pub(super) fn sleep(
         &self,
         ticket: Option<u64>,
         at: usize,
         turns: Turns,
-        epoch: u32,
+        (epoch, stirs): (u32, u64),
         waker: &Waker,
-    ) -> u64 {
+    ) -> Option<u64> {
         let mut queues = self.lock();
+        if queues.stirs != stirs {
+            return None;
+        }
         queues.tickets += 1;
         let next = queues.tickets;
         let new = || Queue { turns, waiting: VecDeque::new(), woken: None };
@@ -61,10 +72,10 @@ impl Waiters {
             waiter.epoch = epoch;
             waiter.waker.clone_from(waker);
             queue.woken.take_if(|woken| *woken == waiter.ticket);
-            return waiter.ticket;
+            return Some(waiter.ticket);
         }
         queue.waiting.push_back(Waiter { ticket: next, epoch, waker: waker.clone() });
-        next
+        Some(next)
     }
 
     /// Has somebody leave; if it was woken, the next one is.
@@ -97,6 +108,7 @@ impl Waiters {
 
     /// Has all look again: somebody has died, who may have been about to wake them.
     pub(super) fn stir(&self) {
+        self.lock().stirs += 1;
         self.wake_by(|(_, queue)| match queue.turns {
             Turns::All => queue.wakers(|_| true),
             Turns::One => queue.wake_first().into_iter().collect(),
@@ -122,5 +134,28 @@ impl Queue {
         let first = self.waiting.front()?;
         self.woken = Some(first.ticket);
         Some(first.waker.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: usize = 64;
+
+    #[test]
+    fn who_has_looked_before_a_stir_looks_again() {
+        let waiters = Waiters::default();
+        let sleep = |ticket, stirs| waiters.sleep(ticket, AT, Turns::One, (0, stirs), Waker::noop());
+        let stirs = waiters.stirs();
+        let first = sleep(None, stirs);
+        assert!(first.is_some());
+        waiters.stir();
+        assert_eq!(sleep(None, stirs), None);
+        // The first one was woken, and its turn is still its own.
+        assert_eq!(sleep(first, stirs), None);
+        assert_eq!(waiters.lock().queues[&AT].woken, first);
+        assert_eq!(sleep(first, waiters.stirs()), first);
+        assert_eq!(waiters.lock().queues[&AT].woken, None);
     }
 }
