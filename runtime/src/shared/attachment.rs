@@ -247,6 +247,13 @@ impl<'a> Waiting<'a> {
         Poll::Pending
     }
 
+    /// Leaves the turn to the next one, although this one sleeps: for what is too little for it, and may be enough for another.
+    pub(super) fn pass(&self) {
+        if let Some(ticket) = self.ticket {
+            self.attachment.waiters.pass(ticket, self.at);
+        }
+    }
+
     fn leave(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             self.attachment.waiters.leave(ticket, self.at);

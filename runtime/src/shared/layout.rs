@@ -49,6 +49,7 @@ const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlag
 #[repr(u8)]
 pub(super) enum Kind {
     Mutex = 1,
+    Semaphore = 2,
 }
 
 /// Bytes for objects of so many bytes in all, each with its header and alignment.

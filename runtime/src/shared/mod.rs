@@ -100,6 +100,7 @@ mod mutex;
 mod plain;
 mod reentrant;
 mod region;
+mod semaphore;
 mod waiters;
 pub(crate) mod words;
 
@@ -110,3 +111,4 @@ pub use mutex::{Locked, Mutex, MutexGuard};
 pub use plain::Plain;
 pub use reentrant::{ReentrantGuard, ReentrantMutex};
 pub use region::Region;
+pub use semaphore::{Permit, Semaphore, TooManyPermits, TryAcquireError};

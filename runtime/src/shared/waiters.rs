@@ -92,6 +92,14 @@ impl Waiters {
         next.into_iter().for_each(Waker::wake);
     }
 
+    /// Has the next one behind somebody look, who has looked and sleeps again: there is something, but not what that one wants.
+    pub(super) fn pass(&self, ticket: u64, at: usize) {
+        let mut queues = self.lock();
+        let next = queues.queues.get_mut(&at).and_then(|queue| queue.wake_behind(ticket));
+        drop(queues);
+        next.into_iter().for_each(Waker::wake);
+    }
+
     /// Wakes those whose word has another number of wake-ups than they know of.
     pub(super) fn wake(&self, epoch: impl Fn(usize) -> u32) {
         self.wake_by(|(at, queue)| {
@@ -128,12 +136,21 @@ impl Queue {
     }
 
     fn wake_first(&mut self) -> Option<Waker> {
+        self.wake_nth(0)
+    }
+
+    fn wake_behind(&mut self, ticket: u64) -> Option<Waker> {
+        let place = self.waiting.iter().position(|waiter| waiter.ticket == ticket)?;
+        self.wake_nth(place + 1)
+    }
+
+    fn wake_nth(&mut self, place: usize) -> Option<Waker> {
         if self.woken.is_some() {
             return None;
         }
-        let first = self.waiting.front()?;
-        self.woken = Some(first.ticket);
-        Some(first.waker.clone())
+        let waiter = self.waiting.get(place)?;
+        self.woken = Some(waiter.ticket);
+        Some(waiter.waker.clone())
     }
 }
 

@@ -51,7 +51,7 @@ impl Member {
     /// How many of these say how many have had the slot before.
     pub(crate) const GENERATION: u32 = 18;
 
-    const fn new(slot: usize, generation: u64) -> Option<Self> {
+    pub(super) const fn new(slot: usize, generation: u64) -> Option<Self> {
         Self::from_bits((slot as u64 + 1) | (generation << Self::SLOT))
     }
 

@@ -8,12 +8,14 @@
 
 mod lock;
 mod members;
+mod permits;
 mod wait;
 
 use super::atomics::{AtomicU64, Ordering};
 
 pub(crate) use lock::{Attempt, Lock, Release};
 pub(crate) use members::{Identity, Member, Members, SLOTS};
+pub(crate) use permits::{MAX_PERMITS, Permits};
 pub(crate) use wait::Wait;
 
 /// How often an operation tries again because others were faster, before it takes them for hostile.
