@@ -321,3 +321,127 @@ pub enum TryAcquireError {
     #[error(transparent)]
     TooMany(#[from] TooManyPermits),
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    use super::super::words::{Identity, Members};
+    use super::*;
+
+    /// The words of a semaphore, and its members.
+    struct Words {
+        word: AtomicU64,
+        ledger: [AtomicU64; 3],
+        members: [AtomicU64; 3],
+    }
+
+    impl Words {
+        fn new(free: u16) -> Self {
+            let new = Self { word: AtomicU64::new(0), ledger: <_>::default(), members: <_>::default() };
+            assert!(new.permits().add(free));
+            new
+        }
+
+        fn permits(&self) -> Permits<'_> {
+            Permits { word: &self.word, ledger: &self.ledger, members: Members(&self.members) }
+        }
+
+        fn join(&self, pid: u32) -> Member {
+            Members(&self.members).join(Identity::new(pid, 1)).unwrap()
+        }
+    }
+
+    /// What the words are after each step of an operation: as they are if it is killed there.
+    fn steps(words: &Words, slot: usize, operation: impl FnOnce()) -> [(u64, u64); 4] {
+        let look = || (words.word.load(Relaxed), words.ledger[slot].load(Relaxed));
+        let before = look();
+        operation();
+        let after = look();
+        let pending = after.0 | 1 << 63;
+        [before, (pending, before.1), (pending, after.1), after]
+    }
+
+    #[test]
+    fn a_death_at_each_step_loses_none() {
+        for step in 0..4 {
+            for gives in [false, true] {
+                let words = Words::new(3);
+                let (dead, other) = (words.join(1), words.join(2));
+                assert!(words.permits().try_acquire(dead, 1));
+                let states = steps(&words, dead.slot(), || {
+                    assert!(if gives {
+                        words.permits().release(dead, 1)
+                    } else {
+                        words.permits().try_acquire(dead, 2)
+                    });
+                });
+                let (word, entry) = states[step];
+                words.word.store(word, Relaxed);
+                words.ledger[dead.slot()].store(entry, Relaxed);
+                assert!(Members(&words.members).remove(dead));
+                // Where the last of its permits was already on its way back, there is none to reclaim.
+                assert_eq!(words.permits().reclaim(), !(gives && step > 0), "step {step}, gives: {gives}");
+                assert!(words.permits().try_acquire(other, 3), "step {step}, gives: {gives}");
+                assert!(!words.permits().reclaim() && words.permits().release(other, 3));
+                assert_eq!(words.permits().free(), 3);
+            }
+        }
+    }
+
+    #[test]
+    fn who_gets_a_slot_has_nothing_of_the_one_before() {
+        let words = Words::new(2);
+        let dead = words.join(1);
+        assert!(words.permits().try_acquire(dead, 1));
+        assert!(Members(&words.members).remove(dead));
+        let next = words.join(2);
+        assert_eq!(next.slot(), dead.slot());
+        assert!(!words.permits().release(next, 1), "it has none");
+        assert!(!words.permits().try_acquire(next, 1), "the ledger is not its own yet");
+        assert_eq!(words.permits().holders().collect::<Vec<_>>(), [dead]);
+        assert!(words.permits().reclaim() && words.permits().try_acquire(next, 2));
+        assert!(!words.permits().release(dead, 1), "it is dead");
+        assert!(words.permits().release(next, 2) && !words.permits().release(next, 1));
+        assert_eq!(words.permits().free(), 2);
+    }
+
+    #[test]
+    fn whatever_a_hostile_process_writes_ends() {
+        let bits = [0, 1, u64::from(u16::MAX), 1 << 31, 3 << 32, 0xff << 32, 1 << 46, 1 << 62, 1 << 63, !0];
+        for (word, entry) in bits.iter().flat_map(|word| bits.map(|entry| (*word, entry))) {
+            let words = Words::new(1);
+            let me = words.join(1);
+            let write = || {
+                words.word.store(word, Relaxed);
+                words.ledger.iter().for_each(|it| it.store(entry, Relaxed));
+            };
+            write();
+            _ = words.permits().try_acquire(me, u16::MAX);
+            write();
+            _ = words.permits().release(me, u16::MAX);
+            write();
+            _ = (words.permits().reclaim(), words.permits().add(1), words.permits().holders().count());
+        }
+    }
+
+    #[test]
+    fn of_several_threads() {
+        let words = Words::new(2);
+        let (one, other) = (words.join(1), words.join(2));
+        std::thread::scope(|scope| {
+            for me in [one, other, one] {
+                let permits = words.permits();
+                scope.spawn(move || {
+                    for n in 0..20_000 {
+                        let several = 1 + n % 2;
+                        if permits.try_acquire(me, several) {
+                            assert!(permits.release(me, several));
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!((words.permits().free(), words.permits().holders().count()), (2, 0));
+    }
+}
