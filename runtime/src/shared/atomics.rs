@@ -1,3 +1,3 @@
 //! The atomics that [`words`](super::words) are made of. The models of the tests put loom's in their place.
 
-pub(super) use std::sync::atomic::{AtomicU64, Ordering};
+pub(super) use std::sync::atomic::{AtomicU64, Ordering, fence};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{MutexGuard, Plain};
+use super::{MutexGuard, Plain, RwLockReadGuard, RwLockWriteGuard};
 
 /// A process has died while it had the lock, and what it protects may be in the middle of something.
 ///
@@ -38,6 +38,20 @@ impl<T: Plain> OwnerDied<MutexGuard<'static, T>> {
         let mut guard = self.into_guard();
         guard.set_recovered();
         guard
+    }
+}
+
+impl<T: Plain> OwnerDied<RwLockReadGuard<'static, T>> {
+    /// Says that the value is right: the next one to lock gets it as usual.
+    pub fn recover(self) -> RwLockReadGuard<'static, T> {
+        self.0.recover()
+    }
+}
+
+impl<T: Plain> OwnerDied<RwLockWriteGuard<'static, T>> {
+    /// Says that the value is right, or will be when the guard is dropped: the next one to lock gets it as usual.
+    pub fn recover(self) -> RwLockWriteGuard<'static, T> {
+        self.0.recover()
     }
 }
 

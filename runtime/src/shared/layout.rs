@@ -50,6 +50,7 @@ const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlag
 pub(super) enum Kind {
     Mutex = 1,
     Semaphore = 2,
+    RwLock = 3,
 }
 
 /// Bytes for objects of so many bytes in all, each with its header and alignment.

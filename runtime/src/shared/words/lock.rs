@@ -127,6 +127,31 @@ impl Lock {
         false
     }
 
+    /// Looks at it without acquiring it: which buffer was committed last, and whether an owner died since anybody has said
+    /// that the value is whole. If a live member owns it, gives which.
+    pub(crate) fn look(&self, members: Members<'_>) -> Result<(usize, bool), Option<Member>> {
+        // Acquire: what the last owner has written is there.
+        let word = self.word.load(Acquire);
+        let (is_owned, owner) = (word & OWNERS != 0, owner_of(word));
+        if is_owned && owner.is_none_or(|owner| members.contains(owner)) {
+            return Err(owner);
+        }
+        Ok((usize::from(word & BUFFER != 0), is_owned || word & DIED != 0))
+    }
+
+    /// Says that the value is whole, although an owner died, without acquiring it. Who sleeps is to be woken.
+    pub(crate) fn recover(&self, members: Members<'_>) {
+        let mut word = self.word.load(Relaxed);
+        for _ in 0..TRIES {
+            let is_dead = owner_of(word).is_some_and(|owner| !members.contains(owner));
+            let after = word & !(DIED | if is_dead { OWNERS | SLEPT_BY } else { 0 });
+            match self.word.compare_exchange_weak(word, after, AcqRel, Relaxed) {
+                Ok(_) => return,
+                Err(other) => word = other,
+            }
+        }
+    }
+
     /// Who owns it.
     pub(crate) fn owner(&self) -> Option<Member> {
         owner_of(self.word.load(Acquire))

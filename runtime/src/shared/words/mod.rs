@@ -9,13 +9,15 @@
 mod lock;
 mod members;
 mod permits;
+mod readers;
 mod wait;
 
-use super::atomics::{AtomicU64, Ordering};
+use super::atomics::{AtomicU64, Ordering, fence};
 
 pub(crate) use lock::{Attempt, Lock, Release};
 pub(crate) use members::{Identity, Member, Members, SLOTS};
 pub(crate) use permits::{MAX_PERMITS, Permits};
+pub(crate) use readers::{Entered, Readers};
 pub(crate) use wait::Wait;
 
 /// How often an operation tries again because others were faster, before it takes them for hostile.
