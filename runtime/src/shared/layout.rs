@@ -51,6 +51,7 @@ pub(super) enum Kind {
     Mutex = 1,
     Semaphore = 2,
     RwLock = 3,
+    Event = 4,
 }
 
 /// Bytes for objects of so many bytes in all, each with its header and alignment.

@@ -6,6 +6,7 @@
 //!
 //! The tests of `procession-tests` build this folder again over loom's atomics, with a death at each step.
 
+mod flag;
 mod lock;
 mod members;
 mod permits;
@@ -14,6 +15,7 @@ mod wait;
 
 use super::atomics::{AtomicU64, Ordering, fence};
 
+pub(crate) use flag::Flag;
 pub(crate) use lock::{Attempt, Lock, Release};
 pub(crate) use members::{Identity, Member, Members, SLOTS};
 pub(crate) use permits::{MAX_PERMITS, Permits};

@@ -122,6 +122,6 @@ impl Entry {
     }
 
     fn reader(self, slot: usize) -> Option<Member> {
-        (self.count() > 0).then(|| Member::new(slot, self.0 >> GENERATION))
+        if self.count() > 0 { Member::new(slot, self.0 >> GENERATION) } else { None }
     }
 }
