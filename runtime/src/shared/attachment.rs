@@ -148,7 +148,9 @@ impl Attachment {
         (epoch, stirs): (u32, u64),
         waker: &Waker,
     ) -> bool {
-        let Some(entered) = self.waiters.sleep(*ticket, at, turns, (epoch, stirs), waker) else { return false };
+        let Some(entered) = self.waiters.sleep(*ticket, at, turns, (epoch, stirs), waker) else {
+            return false;
+        };
         *ticket = Some(entered);
         if let Some((me, forks)) = self.me().map(|me| (me, sys::forks())) {
             self.listeners.listen(self, self.bells.of(me), waker);
