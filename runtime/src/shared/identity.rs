@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::io::Errno;
@@ -28,6 +29,11 @@ pub(super) fn mine() -> io::Result<Identity> {
             Ok(identity)
         }
     }
+}
+
+/// The pid namespace of this process: another has other numbers for the same processes. Zero where `/proc` does not tell.
+pub(super) fn namespace() -> u64 {
+    fs::metadata("/proc/self/ns/pid").map_or(0, |namespace| namespace.ino())
 }
 
 /// The clock tick in which a process was started: the 22nd field of `/proc/pid/stat`, see `proc_pid_stat(5)`.

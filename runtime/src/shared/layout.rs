@@ -2,7 +2,7 @@
 //!
 //! | from | is |
 //! |---|---|
-//! | 0 | [`MAGIC`], the length, the number of pairs of bells, where the next object goes, who sleeps until somebody joins |
+//! | 0 | [`MAGIC`], length, pairs of bells, where the next object goes, who sleeps until somebody joins, pid namespace |
 //! | 64 | the members |
 //! | 2112 | objects: what each is, and its size; then its words and its data |
 
@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use rustix::fs::{SealFlags, fcntl_add_seals, fstat};
 
 use super::bells::Bells;
+use super::identity;
 use super::words::SLOTS;
 use crate::sys::Shared;
 use crate::wire::memory::{new_memory_of, seals_of};
@@ -30,6 +31,7 @@ impl Layout {
     const PAIRS: usize = 16;
     const NEXT: usize = 24;
     pub(super) const JOINS: usize = 32;
+    const NAMESPACE: usize = 40;
     pub(super) const MEMBERS: usize = 64;
     const OBJECTS: usize = (Self::MEMBERS + 8 * SLOTS).next_multiple_of(ALIGNMENT);
 }
@@ -73,6 +75,7 @@ pub(super) fn make(room: usize, pairs: usize) -> io::Result<OwnedFd> {
     for (at, value) in header {
         word(&shared, at)?.store(value as u64, Relaxed);
     }
+    word(&shared, Layout::NAMESPACE)?.store(identity::namespace(), Relaxed);
     word(&shared, Layout::MAGIC)?.store(MAGIC, Release);
     Ok(memory)
 }
@@ -106,6 +109,10 @@ pub(super) fn check_header(shared: &Shared, bells: &Bells) -> io::Result<()> {
         || read(Layout::PAIRS)? != bells.handles().count() as u64 / 2
     {
         return Err(invalid("a region is not as it says"));
+    }
+    // There the numbers of processes mean others, so that nobody could tell who has died.
+    if read(Layout::NAMESPACE)? != identity::namespace() {
+        return Err(invalid("a region is one of processes in another pid namespace"));
     }
     Ok(())
 }

@@ -77,8 +77,9 @@
 //! # Memory and descriptors
 //!
 //! What is made by `new` has memory of its own: some kilobytes, and three descriptors in each process that has a handle. Where there are many,
-//! make a [`Region`], and all of them in it by `new_in`: nine descriptors, however many they are. At most 254 processes have handles of one region at
-//! a time. All of a region's memory is allocated when it is made: where the system has none that is an error of `new`.
+//! make a [`Region`], and all of them in it by `new_in`: nine descriptors, however many they are. A message with 64 handles, the default
+//! limit, has room for 21 of the first kind, and for as many of the second as its bytes allow. At most 254 processes have handles of one region at
+//! a time, all in one pid namespace. All of a region's memory is allocated when it is made: where the system has none that is an error of `new`.
 //!
 //! # Whom it trusts
 //!
