@@ -58,7 +58,11 @@ pub(super) enum Kind {
 
 /// Bytes for objects of so many bytes in all, each with its header and alignment.
 pub(super) const fn room_for(object: usize) -> usize {
-    object.saturating_add(HEADER).next_multiple_of(ALIGNMENT)
+    match object.saturating_add(HEADER).checked_next_multiple_of(ALIGNMENT) {
+        Some(room) => room,
+        // More than any region has.
+        None => usize::MAX,
+    }
 }
 
 /// Makes the memory of a region with room for so many bytes of objects.
