@@ -1,6 +1,6 @@
-//! The attribute macros of Procession.
+//! The macros of Procession.
 //!
-//! Use them by their names in `procession`: `procession::process` and `procession::main`.
+//! Use them by their names in `procession`: `procession::process`, `procession::main` and `procession::shared::Plain`.
 //!
 //! | file | step |
 //! |---|---|
@@ -9,6 +9,7 @@
 //! | `check` | holds every rule, and reports all that are broken at once |
 //! | `expand`, `main_attribute` | write the code |
 //! | `stub` | writes what stands in for a function that broke a rule |
+//! | `plain` | all of these steps for `#[derive(Plain)]` |
 
 mod check;
 mod errors;
@@ -16,6 +17,7 @@ mod expand;
 mod main_attribute;
 mod model;
 mod options;
+mod plain;
 mod stub;
 
 use proc_macro::TokenStream;
@@ -156,6 +158,50 @@ pub fn process(options: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
     expand_main(options.into(), item.into()).into()
+}
+
+/// Makes a struct one that can be kept in shared memory: it is `procession::shared::Plain`.
+///
+/// Each of its fields must be plain data itself, and the struct `Copy`. It may be generic: over types that are plain, too. Its fields
+/// stand in shared memory in their order, as `#[repr(C)]` has it, whatever the compiler makes of the struct elsewhere.
+///
+/// ```
+/// use procession::shared::{Mutex, Plain};
+///
+/// #[derive(Clone, Copy, Plain)]
+/// struct Statistics<T> {
+///     count: u64,
+///     least: T,
+///     most: T,
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let statistics = Mutex::new(Statistics { count: 0, least: f64::MAX, most: f64::MIN })?;
+/// statistics.lock().await?.count += 1;
+/// assert_eq!(statistics.lock().await?.count, 1);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Options
+///
+/// `#[plain(crate = my::procession)]` on the struct says the path of this crate, `::procession` by default.
+///
+/// # Errors
+///
+/// An enum or a union does not compile, nor does a struct with a field that owns or borrows memory.
+///
+/// ```compile_fail
+/// #[derive(Clone, Copy, procession::shared::Plain)]
+/// enum Light { // keep a number, and make the enum of it
+///     Red,
+///     Green,
+/// }
+/// ```
+#[proc_macro_derive(Plain, attributes(plain))]
+pub fn plain(item: TokenStream) -> TokenStream {
+    plain::derive(item.into()).into()
 }
 
 fn expand_process(options: Tokens, item: Tokens) -> Tokens {

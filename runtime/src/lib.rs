@@ -70,5 +70,6 @@ pub mod __private {
     pub use crate::entry::{
         AsyncFunction, Function, Place, PlainFunction, argument, async_call, plain_call, result,
     };
+    pub use crate::shared::fields::{Fields, Shape};
     pub use crate::wire::{DecodeError, Decoder, Encoder, Limits, decode, encode};
 }

@@ -1,6 +1,7 @@
 //! What can be kept in shared memory.
 
 use super::Cells;
+use super::fields::{Fields, Shape};
 
 /// Plain data: what can be kept in shared memory, because any bytes are a value of it, and none points anywhere.
 ///
@@ -20,100 +21,112 @@ pub trait Plain: Copy + Send + Sync + 'static {
     /// What the number of its first byte is a multiple of.
     #[doc(hidden)]
     const ALIGN: usize;
+    /// How far one stands behind another.
+    #[doc(hidden)]
+    const STRIDE: usize = Self::SIZE.next_multiple_of(Self::ALIGN);
     #[doc(hidden)]
     fn load(from: Cells<'_>) -> Self;
     #[doc(hidden)]
     fn store(self, to: Cells<'_>);
+
+    /// Reads one after another.
+    #[doc(hidden)]
+    fn load_all(from: Cells<'_>, to: &mut [Self]) {
+        for (n, to) in to.iter_mut().enumerate() {
+            *to = Self::load(from.behind(n * Self::STRIDE));
+        }
+    }
+
+    /// Writes one after another.
+    #[doc(hidden)]
+    fn store_all(values: &[Self], to: Cells<'_>) {
+        for (n, value) in values.iter().enumerate() {
+            value.store(to.behind(n * Self::STRIDE));
+        }
+    }
 }
 
-macro_rules! numbers {
-    ($($number:ty: $load:ident, $store:ident, $bits:ty;)*) => {$(
-        impl Plain for $number {
-            const SIZE: usize = size_of::<$bits>();
-            const ALIGN: usize = size_of::<$bits>();
+macro_rules! scalars {
+    ($($scalar:ty)*) => {$(
+        impl Plain for $scalar {
+            const SIZE: usize = size_of::<Self>();
+            const ALIGN: usize = size_of::<Self>();
 
-            #[inline]
             fn load(from: Cells<'_>) -> Self {
-                Self::from_ne_bytes(from.$load().to_ne_bytes())
+                from.load()
             }
 
-            #[inline]
             fn store(self, to: Cells<'_>) {
-                to.$store(<$bits>::from_ne_bytes(self.to_ne_bytes()));
+                to.store(self);
+            }
+
+            fn load_all(from: Cells<'_>, to: &mut [Self]) {
+                from.load_all(to);
+            }
+
+            fn store_all(values: &[Self], to: Cells<'_>) {
+                to.store_all(values);
             }
         }
     )*};
 }
 
-numbers! {
-    u8: load_u8, store_u8, u8;
-    i8: load_u8, store_u8, u8;
-    u16: load_u16, store_u16, u16;
-    i16: load_u16, store_u16, u16;
-    u32: load_u32, store_u32, u32;
-    i32: load_u32, store_u32, u32;
-    f32: load_u32, store_u32, u32;
-    u64: load_u64, store_u64, u64;
-    i64: load_u64, store_u64, u64;
-    f64: load_u64, store_u64, u64;
-    usize: load_u64, store_u64, u64;
-    isize: load_u64, store_u64, u64;
-}
+scalars! { u8 i8 u16 i16 u32 i32 u64 i64 usize isize f32 f64 bool char }
 
 impl Plain for () {
     const SIZE: usize = 0;
     const ALIGN: usize = 1;
 
-    #[inline]
     fn load(_from: Cells<'_>) {}
 
-    #[inline]
     fn store(self, _to: Cells<'_>) {}
 }
 
-impl Plain for bool {
-    const SIZE: usize = 1;
-    const ALIGN: usize = 1;
-
-    #[inline]
-    fn load(from: Cells<'_>) -> Self {
-        from.load_u8() != 0
-    }
-
-    #[inline]
-    fn store(self, to: Cells<'_>) {
-        to.store_u8(self.into());
-    }
-}
-
-impl Plain for char {
-    const SIZE: usize = 4;
-    const ALIGN: usize = 4;
-
-    #[inline]
-    fn load(from: Cells<'_>) -> Self {
-        Self::from_u32(from.load_u32()).unwrap_or(Self::REPLACEMENT_CHARACTER)
-    }
-
-    #[inline]
-    fn store(self, to: Cells<'_>) {
-        to.store_u32(self.into());
-    }
-}
-
 impl<T: Plain, const N: usize> Plain for [T; N] {
-    const SIZE: usize = T::SIZE.next_multiple_of(T::ALIGN) * N;
+    const SIZE: usize = T::STRIDE * N;
     const ALIGN: usize = T::ALIGN;
 
-    #[inline]
     fn load(from: Cells<'_>) -> Self {
-        std::array::from_fn(|n| T::load(from.behind(n * T::SIZE.next_multiple_of(T::ALIGN))))
+        let mut values = [T::load(from); N];
+        T::load_all(from, &mut values);
+        values
     }
 
-    #[inline]
     fn store(self, to: Cells<'_>) {
-        for (n, value) in self.into_iter().enumerate() {
-            value.store(to.behind(n * T::SIZE.next_multiple_of(T::ALIGN)));
-        }
+        T::store_all(&self, to);
     }
+}
+
+/// As the fields of a struct.
+macro_rules! tuples {
+    ($($($name:ident)*;)*) => {$(
+        #[diagnostic::do_not_recommend]
+        impl<$($name: Plain),*> Plain for ($($name,)*) {
+            const SIZE: usize = Shape::EMPTY$(.with::<$name>())*.size();
+            const ALIGN: usize = Shape::EMPTY$(.with::<$name>())*.align();
+
+            fn load(from: Cells<'_>) -> Self {
+                let mut fields = Fields::of(from);
+                ($(fields.load::<$name>(),)*)
+            }
+
+            #[expect(non_snake_case, reason = "each field is called as its type is")]
+            fn store(self, to: Cells<'_>) {
+                let ($($name,)*) = self;
+                let mut fields = Fields::of(to);
+                $(fields.store($name);)*
+            }
+        }
+    )*};
+}
+
+tuples! {
+    A;
+    A B;
+    A B C;
+    A B C D;
+    A B C D E;
+    A B C D E F;
+    A B C D E F G;
+    A B C D E F G H;
 }
