@@ -19,27 +19,32 @@ pub struct Cells<'a> {
 }
 
 impl<'a> Cells<'a> {
+    #[inline]
     pub(super) const fn new(shared: &'a Shared, at: usize) -> Self {
         Self { shared, at }
     }
 
     /// The place so many bytes behind this one.
     #[doc(hidden)]
+    #[inline]
     #[must_use]
     pub const fn behind(self, bytes: usize) -> Self {
         Self { shared: self.shared, at: self.at.saturating_add(bytes) }
     }
 
     /// What stands here; `None` where that is not wholly within the region, or not aligned.
+    #[inline]
     pub(super) fn piece<T: Scalar>(self) -> Option<Piece<'a, T>> {
         Piece::new(self.shared, self.at)
     }
 
     /// What is not within the region is zero.
+    #[inline]
     pub(super) fn load<T: Scalar>(self) -> T {
         self.piece().map_or_else(|| T::from_word(0), |piece| piece.load(Relaxed))
     }
 
+    #[inline]
     pub(super) fn store<T: Scalar>(self, value: T) {
         if let Some(piece) = self.piece() {
             piece.store(value, Relaxed);

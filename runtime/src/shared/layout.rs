@@ -54,6 +54,10 @@ pub(super) enum Kind {
     Semaphore = 2,
     RwLock = 3,
     Event = 4,
+    Barrier = 5,
+    Condvar = 6,
+    Atomic = 7,
+    Array = 8,
 }
 
 /// Bytes for objects of so many bytes in all, each with its header and alignment.

@@ -87,10 +87,13 @@
 //! cannot make another process crash, read what is not in the region, or wait where waiting cannot be cancelled; and it has no way to regions of which it has no
 //! handle. What goes to an untrusted child should be a [`Blob`], or a region of its own.
 
+mod array;
+mod atomic;
 mod atomics;
 mod attachment;
 mod bells;
 mod blob;
+mod bounds;
 mod cells;
 mod deaths;
 mod died;
@@ -105,20 +108,23 @@ mod plain;
 mod reentrant;
 mod region;
 mod rwlock;
-mod semaphore;
 mod scalar;
+mod semaphore;
 mod waiters;
 pub(crate) mod words;
 
+pub use array::Array;
+pub use atomic::Atomic;
 pub use blob::Blob;
+pub use bounds::OutOfBounds;
 pub use cells::Cells;
 pub use died::{OwnerDied, TryLockError};
 pub use event::Event;
 pub use mutex::{Locked, Mutex, MutexGuard};
 pub use plain::Plain;
+pub use procession_macros::Plain;
 pub use reentrant::{ReentrantGuard, ReentrantMutex};
 pub use region::Region;
 pub use rwlock::{ReadLocked, RwLock, RwLockReadGuard, RwLockWriteGuard, WriteLocked};
-pub use semaphore::{Permit, Semaphore, TooManyPermits, TryAcquireError};
-pub use procession_macros::Plain;
 pub use scalar::{Bits, Number, Scalar};
+pub use semaphore::{Permit, Semaphore, TooManyPermits, TryAcquireError};

@@ -92,7 +92,8 @@ impl<T: Plain> Mutex<T> {
         Ok(new)
     }
 
-    fn of(object: Object) -> io::Result<Self> {
+    /// One that stands at the beginning of an object.
+    pub(super) fn of(object: Object) -> io::Result<Self> {
         Ok(Self { words: object.words(0)?, object, is: PhantomData })
     }
 

@@ -27,24 +27,29 @@ impl<'a, T: Scalar> Piece<'a, T> {
     const MASK: u64 = u64::MAX >> (8 * (WORD - T::SIZE));
 
     /// `None` where it is not wholly within the memory, or not aligned.
+    #[inline]
     pub(super) fn new(shared: &'a Shared, at: usize) -> Option<Self> {
         let inside = at % WORD;
         let word = shared.at(at - inside)?;
         at.is_multiple_of(T::ALIGN).then_some(Self { word, shift: 8 * inside, is: PhantomData })
     }
 
+    #[inline]
     fn of(&self, word: u64) -> T {
         T::from_word(word >> self.shift)
     }
 
+    #[inline]
     fn put(&self, value: T, word: u64) -> u64 {
         word & !(Self::MASK << self.shift) | value.into_word() << self.shift
     }
 
+    #[inline]
     pub(super) fn load(&self, order: Ordering) -> T {
         self.of(self.word.load(order))
     }
 
+    #[inline]
     pub(super) fn store(&self, value: T, order: Ordering) {
         if Self::IS_WHOLE {
             self.word.store(value.into_word(), order);
@@ -53,6 +58,7 @@ impl<'a, T: Scalar> Piece<'a, T> {
         }
     }
 
+    #[inline]
     pub(super) fn swap(&self, value: T) -> T {
         if Self::IS_WHOLE {
             self.of(self.word.swap(value.into_word(), SeqCst))
@@ -62,6 +68,7 @@ impl<'a, T: Scalar> Piece<'a, T> {
     }
 
     /// Compares values, and not what a hostile process may have written for one.
+    #[inline]
     pub(super) fn compare_exchange(&self, current: T, new: T) -> Result<T, T> {
         let mut word = self.word.load(SeqCst);
         loop {
@@ -76,10 +83,12 @@ impl<'a, T: Scalar> Piece<'a, T> {
         }
     }
 
+    #[inline]
     pub(super) fn update(&self, new: impl FnMut(T) -> T) -> T {
         self.update_by(SeqCst, new)
     }
 
+    #[inline]
     fn update_by(&self, order: Ordering, mut new: impl FnMut(T) -> T) -> T {
         let mut word = self.word.load(order);
         loop {
@@ -94,6 +103,7 @@ impl<'a, T: Scalar> Piece<'a, T> {
 }
 
 impl<T: Number> Piece<'_, T> {
+    #[inline]
     pub(super) fn fetch_add(&self, value: T) -> T {
         if T::IS_WORD {
             self.of(self.word.fetch_add(value.into_word(), SeqCst))
@@ -102,6 +112,7 @@ impl<T: Number> Piece<'_, T> {
         }
     }
 
+    #[inline]
     pub(super) fn fetch_sub(&self, value: T) -> T {
         if T::IS_WORD {
             self.of(self.word.fetch_sub(value.into_word(), SeqCst))

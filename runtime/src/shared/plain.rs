@@ -52,10 +52,12 @@ macro_rules! scalars {
             const SIZE: usize = size_of::<Self>();
             const ALIGN: usize = size_of::<Self>();
 
+            #[inline]
             fn load(from: Cells<'_>) -> Self {
                 from.load()
             }
 
+            #[inline]
             fn store(self, to: Cells<'_>) {
                 to.store(self);
             }
@@ -77,8 +79,10 @@ impl Plain for () {
     const SIZE: usize = 0;
     const ALIGN: usize = 1;
 
+    #[inline]
     fn load(_from: Cells<'_>) {}
 
+    #[inline]
     fn store(self, _to: Cells<'_>) {}
 }
 
@@ -86,12 +90,14 @@ impl<T: Plain, const N: usize> Plain for [T; N] {
     const SIZE: usize = T::STRIDE * N;
     const ALIGN: usize = T::ALIGN;
 
+    #[inline]
     fn load(from: Cells<'_>) -> Self {
         let mut values = [T::load(from); N];
         T::load_all(from, &mut values);
         values
     }
 
+    #[inline]
     fn store(self, to: Cells<'_>) {
         T::store_all(&self, to);
     }
@@ -105,12 +111,14 @@ macro_rules! tuples {
             const SIZE: usize = Shape::EMPTY$(.with::<$name>())*.size();
             const ALIGN: usize = Shape::EMPTY$(.with::<$name>())*.align();
 
+            #[inline]
             fn load(from: Cells<'_>) -> Self {
                 let mut fields = Fields::of(from);
                 ($(fields.load::<$name>(),)*)
             }
 
             #[expect(non_snake_case, reason = "each field is called as its type is")]
+            #[inline]
             fn store(self, to: Cells<'_>) {
                 let ($($name,)*) = self;
                 let mut fields = Fields::of(to);
