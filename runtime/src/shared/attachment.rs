@@ -152,13 +152,21 @@ impl Attachment {
             return false;
         };
         *ticket = Some(entered);
-        if let Some((me, forks)) = self.me().map(|me| (me, sys::forks())) {
+        if let Some(me) = self.me() {
             self.listeners.listen(self, self.bells.of(me), waker);
-            if self.watches.swap(forks, Relaxed) != forks {
-                deaths::watch(self);
-            }
         }
+        self.watch();
         self.at::<Wait>(at).epoch() == epoch
+    }
+
+    /// Watches for deaths from now on; gives whether it did not before.
+    pub(super) fn watch(self: &Arc<Self>) -> bool {
+        let forks = sys::forks();
+        let begins = self.me().is_some() && self.watches.swap(forks, Relaxed) != forks;
+        if begins {
+            deaths::watch(self);
+        }
+        begins
     }
 
     /// Frees the slot of a member that has died, and has those of this process look whether they waited for it.

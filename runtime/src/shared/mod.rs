@@ -91,6 +91,7 @@ mod array;
 mod atomic;
 mod atomics;
 mod attachment;
+mod barrier;
 mod bells;
 mod blob;
 mod bounds;
@@ -115,6 +116,7 @@ pub(crate) mod words;
 
 pub use array::Array;
 pub use atomic::Atomic;
+pub use barrier::{Barrier, BarrierWaitResult, Broken, NewBarrierError};
 pub use blob::Blob;
 pub use bounds::OutOfBounds;
 pub use cells::Cells;

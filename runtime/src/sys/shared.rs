@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
 use super::memory::Mapping;
-use crate::shared::words::{Flag, Lock, Wait};
+use crate::shared::words::{Flag, Lock, Round, Wait};
 
 /// Memory that others may write at any time. What points into it are atomics, for which any bytes are a value.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ unsafe impl Overlay for Wait {}
 unsafe impl Overlay for Lock {}
 // SAFETY: it is two `AtomicU64`, `repr(C)`.
 unsafe impl Overlay for Flag {}
+// SAFETY: it is three `AtomicU64`, `repr(C)`.
+unsafe impl Overlay for Round {}
 
 impl Shared {
     /// Maps all of a memory. It must be sealed against being cut short.

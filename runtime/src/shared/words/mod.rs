@@ -11,6 +11,7 @@ mod lock;
 mod members;
 mod permits;
 mod readers;
+mod round;
 mod wait;
 
 use super::atomics::{AtomicU64, Ordering, fence};
@@ -20,6 +21,7 @@ pub(crate) use lock::{Attempt, Lock, Release};
 pub(crate) use members::{Identity, Member, Members, SLOTS};
 pub(crate) use permits::{MAX_PERMITS, Permits};
 pub(crate) use readers::{Entered, Readers};
+pub(crate) use round::{Arrival, MOST_PARTIES, Round};
 pub(crate) use wait::Wait;
 
 /// How often an operation tries again because others were faster, before it takes them for hostile.
