@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::{FutureExt, poll};
 use procession::pipe::Sender;
-use procession::shared::{Barrier, BarrierWaitResult, Event, Mutex, NewBarrierError, Region};
+use procession::shared::{Barrier, BarrierWaitResult, Condvar, Event, Mutex, NewBarrierError, Region};
 use procession::{Failure, Pipe, Process, pipe, process, simplex};
 use procession_tests::{eventually_async, isolated, patience, state};
 use rustix::process::{Pid, Signal, kill_process};
@@ -152,6 +152,105 @@ async fn in_lockstep(rounds: u32) {
     }
     assert_eq!(leads, rounds);
     assert_eq!(barrier.waiting(), 0);
+}
+
+/// How many have begun to wait, and how many have been woken.
+type Counts = [u32; 2];
+
+async fn wait_once(counts: &Mutex<Counts>, changed: &Condvar) -> Result<(), Failure> {
+    let mut guard = counts.lock().await?;
+    guard[0] += 1;
+    let mut guard = changed.wait(guard).await?;
+    guard[1] += 1;
+    Ok(())
+}
+
+#[process]
+async fn waits_once(counts: Mutex<Counts>, changed: Condvar) -> Result<(), Failure> {
+    wait_once(&counts, &changed).await
+}
+
+#[process]
+fn waits_once_plainly(counts: Mutex<Counts>, changed: Condvar) -> Result<(), Failure> {
+    let mut guard = counts.blocking_lock()?;
+    guard[0] += 1;
+    changed.blocking_wait(guard)?[1] += 1;
+    Ok(())
+}
+
+/// Says whether it timed out.
+#[process]
+async fn waits_in_vain(counts: Mutex<Counts>, changed: Condvar) -> Result<bool, Failure> {
+    Ok(timeout(TICK, wait_once(&counts, &changed)).await.is_err())
+}
+
+async fn began(counts: &Mutex<Counts>, count: u32) {
+    eventually_async(20 * SECOND, || counts.try_lock().is_ok_and(|counts| counts[0] == count)).await;
+}
+
+async fn woken(counts: &Mutex<Counts>, count: u32) {
+    eventually_async(20 * SECOND, || counts.try_lock().is_ok_and(|counts| counts[1] == count)).await;
+}
+
+/// Nobody else is woken: a chance to fail, which takes a moment.
+async fn only_woken(counts: &Mutex<Counts>, count: u32) {
+    woken(counts, count).await;
+    tokio::time::sleep(20 * TICK).await;
+    assert_eq!(counts.lock().await.unwrap()[1], count);
+}
+
+fn meeting() -> (Mutex<Counts>, Condvar) {
+    (Mutex::new([0; 2]).unwrap(), Condvar::new().unwrap())
+}
+
+/// Waits until four, which is where others count to.
+#[process]
+async fn waits_for_four(state: Mutex<u32>, changed: Condvar) -> Result<u32, Failure> {
+    let mut guard = state.lock().await?;
+    *guard = 0;
+    changed.notify_all();
+    Ok(*changed.wait_while(guard, |state| *state < 4).await?)
+}
+
+/// Takes tokens until there is an end of them; gives how many it had.
+#[process]
+async fn consumes(tokens: Mutex<[u32; 2]>, changed: Condvar) -> Result<u32, Failure> {
+    consume(&tokens, &changed).await
+}
+
+async fn consume(tokens: &Mutex<[u32; 2]>, changed: &Condvar) -> Result<u32, Failure> {
+    let mut had = 0;
+    loop {
+        let guard = tokens.lock().await?;
+        let mut guard = changed.wait_while(guard, |[tokens, is_end]| *tokens + *is_end == 0).await?;
+        if guard[0] == 0 {
+            return Ok(had);
+        }
+        guard[0] -= 1;
+        had += 1;
+    }
+}
+
+/// Locks and notifies, and is killed while it has the lock.
+#[process]
+async fn notifies_and_keeps(counts: Mutex<Counts>, changed: Condvar) -> Result<(), Failure> {
+    let mut guard = counts.lock().await?;
+    guard[1] += 100;
+    changed.notify_one();
+    std::future::pending::<()>().await;
+    Ok(())
+}
+
+type Everything = (Mutex<Counts>, Condvar, Barrier, Event);
+
+/// Uses all that comes in one message.
+#[process]
+async fn meets_in_all_ways(mut pipe: Pipe<(), Everything>) -> Result<(), Failure> {
+    let (counts, changed, barrier, event) = pipe.recv().await?.ok_or(std::fmt::Error)?;
+    event.wait().await;
+    wait_once(&counts, &changed).await?;
+    barrier.wait().await?;
+    Ok(())
 }
 
 isolated! {
@@ -477,5 +576,391 @@ isolated! {
         assert!(in_time(first).await.is_err());
         assert!(!barrier.is_broken());
         assert_eq!(barrier.waiting(), 0);
+    }
+
+    /// SY09: each notice wakes one, be it a process or a task.
+    async fn sy09_notify_one() {
+        let (counts, changed) = meeting();
+        let child = waits_once(counts.clone(), changed.clone()).spawn().await.unwrap();
+        let plain = waits_once_plainly(counts.clone(), changed.clone()).spawn().await.unwrap();
+        let task = tokio::spawn({
+            let (counts, changed) = (counts.clone(), changed.clone());
+            async move { wait_once(&counts, &changed).await.unwrap() }
+        });
+        began(&counts, 3).await;
+        only_woken(&counts, 0).await;
+        for count in 1..=3 {
+            changed.notify_one();
+            only_woken(&counts, count).await;
+        }
+        joined(child).await;
+        joined(plain).await;
+        task.await.unwrap();
+    }
+
+    /// SY10: three processes and three tasks time out; three others of each are woken all at once.
+    async fn sy10_notify_all() {
+        let (counts, changed) = meeting();
+        let wait = || tokio::spawn({
+            let (counts, changed) = (counts.clone(), changed.clone());
+            async move { wait_once(&counts, &changed).await.unwrap() }
+        });
+        let mut in_vain = Vec::new();
+        for _ in 0..3 {
+            in_vain.push(waits_in_vain(counts.clone(), changed.clone()).spawn().await.unwrap());
+            timeout(TICK, wait_once(&counts, &changed)).await.unwrap_err();
+        }
+        for child in in_vain {
+            assert!(joined(child).await);
+        }
+        let (mut children, tasks) = (Vec::new(), [wait(), wait(), wait()]);
+        for _ in 0..3 {
+            children.push(waits_once(counts.clone(), changed.clone()).spawn().await.unwrap());
+        }
+        eventually_async(20 * SECOND, || counts.try_lock().is_ok_and(|counts| counts[0] == 12)).await;
+        only_woken(&counts, 0).await;
+        changed.notify_all();
+        woken(&counts, 6).await;
+        for child in children {
+            joined(child).await;
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+        // None is left that a later wait would find.
+        timeout(20 * TICK, wait_once(&counts, &changed)).await.unwrap_err();
+    }
+
+    /// SY10: as many as were named, and all that there are where there are fewer.
+    async fn sy10_notify_n() {
+        let (counts, changed) = meeting();
+        let mut children = Vec::new();
+        for _ in 0..3 {
+            children.push(waits_once(counts.clone(), changed.clone()).spawn().await.unwrap());
+        }
+        began(&counts, 3).await;
+        changed.notify_n(0);
+        only_woken(&counts, 0).await;
+        changed.notify_n(2);
+        only_woken(&counts, 2).await;
+        changed.notify_n(7);
+        only_woken(&counts, 3).await;
+        for child in children {
+            joined(child).await;
+        }
+    }
+
+    /// SY12: a wait that times out has unlocked, and does not lock again; one that is notified has the lock.
+    async fn sy12_timeout() {
+        let (counts, changed) = meeting();
+        let guard = counts.lock().await.unwrap();
+        timeout(TICK, changed.wait(guard)).await.unwrap_err();
+        drop(counts.try_lock().unwrap());
+
+        let mut guard = counts.lock().await.unwrap();
+        guard[0] = 7;
+        let mut waiting = Box::pin(changed.wait(guard));
+        assert!(poll!(&mut waiting).is_pending());
+        assert_eq!(counts.try_lock().unwrap()[0], 7);
+        changed.notify_one();
+        let guard = in_time(waiting).await.unwrap();
+        assert!(counts.try_lock().is_err());
+        assert_eq!(*guard, [7, 0]);
+        drop(guard);
+
+        // Never polled: as if the guard had been dropped.
+        let mut guard = counts.lock().await.unwrap();
+        guard[0] = 8;
+        drop(changed.wait(guard));
+        assert_eq!(counts.try_lock().unwrap()[0], 8);
+    }
+
+    /// SY13: a handshake by a value, from 0 to 4.
+    async fn sy13_wait_while() {
+        let (state, changed) = (Mutex::new(u32::MAX).unwrap(), Condvar::new().unwrap());
+        let child = waits_for_four(state.clone(), changed.clone()).spawn().await.unwrap();
+        let guard = state.lock().await.unwrap();
+        let guard = in_time(changed.wait_while(guard, |state| *state != 0)).await.unwrap();
+        drop(guard);
+        for _ in 0..4 {
+            *state.lock().await.unwrap() += 1;
+            changed.notify_one();
+        }
+        assert_eq!(joined(child).await, 4);
+    }
+
+    /// SY14: what never comes true times out, with notices or without.
+    async fn sy14_wait_while_times_out() {
+        let (counts, changed) = meeting();
+        let guard = counts.lock().await.unwrap();
+        timeout(TICK, changed.wait_while(guard, |_| true)).await.unwrap_err();
+        let guard = counts.lock().await.unwrap();
+        let waiting = changed.wait_while(guard, |counts| {
+            counts[0] += 1;
+            true
+        });
+        let mut waiting = Box::pin(waiting);
+        for looks in 1..5 {
+            assert!(poll!(&mut waiting).is_pending());
+            assert_eq!(counts.try_lock().unwrap()[0], looks);
+            changed.notify_all();
+        }
+        drop(waiting);
+        drop(counts.try_lock().unwrap());
+    }
+
+    /// A notice is for those who wait: nobody finds it later.
+    async fn no_stored_notices() {
+        let (counts, changed) = meeting();
+        changed.notify_one();
+        changed.notify_n(3);
+        changed.notify_all();
+        timeout(20 * TICK, wait_once(&counts, &changed)).await.unwrap_err();
+        let child = waits_once(counts.clone(), changed.clone()).spawn().await.unwrap();
+        began(&counts, 2).await;
+        changed.notify_n(5);
+        only_woken(&counts, 1).await;
+        joined(child).await;
+        timeout(20 * TICK, wait_once(&counts, &changed)).await.unwrap_err();
+    }
+
+    /// Those of one process are notified in the order in which they came, and who comes later takes nobody's notice.
+    #[once]
+    async fn in_their_order() {
+        let (counts, changed) = meeting();
+        let waits = || async { drop(changed.wait(counts.lock().await.unwrap()).await.unwrap()) };
+        let [mut one, mut two, mut three] = [Box::pin(waits()), Box::pin(waits()), Box::pin(waits())];
+        assert!(poll!(&mut one).is_pending());
+        assert!(poll!(&mut two).is_pending());
+        changed.notify_n(2);
+        assert!(poll!(&mut three).is_pending());
+        assert!(poll!(&mut two).is_ready());
+        assert!(poll!(&mut three).is_pending());
+        assert!(poll!(&mut one).is_ready());
+        assert!(poll!(&mut three).is_pending());
+        changed.notify_one();
+        in_time(three).await;
+    }
+
+    /// Two wait, one is notified and dropped: the other one gets the notice; in this process, and in another.
+    async fn notified_and_dropped() {
+        let (counts, changed) = meeting();
+        let mut one = Box::pin(wait_once(&counts, &changed));
+        assert!(poll!(&mut one).is_pending());
+        let mut two = Box::pin(wait_once(&counts, &changed));
+        assert!(poll!(&mut two).is_pending());
+        changed.notify_one();
+        drop(one);
+        in_time(two).await.unwrap();
+
+        let (counts, changed) = meeting();
+        // The first search begins with whoever has made it.
+        let mut one = Box::pin(wait_once(&counts, &changed));
+        assert!(poll!(&mut one).is_pending());
+        let child = waits_once(counts.clone(), changed.clone()).spawn().await.unwrap();
+        began(&counts, 2).await;
+        changed.notify_one();
+        only_woken(&counts, 0).await;
+        drop(one);
+        only_woken(&counts, 1).await;
+        joined(child).await;
+    }
+
+    /// One that was notified is dropped while it waits for the lock: another one gets the notice.
+    async fn dropped_before_it_has_the_lock() {
+        let (counts, changed) = meeting();
+        let mut one = Box::pin(wait_once(&counts, &changed));
+        assert!(poll!(&mut one).is_pending());
+        let child = waits_once(counts.clone(), changed.clone()).spawn().await.unwrap();
+        began(&counts, 2).await;
+        let guard = counts.lock().await.unwrap();
+        changed.notify_one();
+        assert!(poll!(&mut one).is_pending());
+        assert!(poll!(&mut one).is_pending());
+        drop(one);
+        drop(guard);
+        only_woken(&counts, 1).await;
+        joined(child).await;
+        drop(counts.try_lock().unwrap());
+    }
+
+    /// One that is dropped without a notice takes none away.
+    async fn dropped_without_a_notice() {
+        let (counts, changed) = meeting();
+        let mut one = Box::pin(wait_once(&counts, &changed));
+        assert!(poll!(&mut one).is_pending());
+        let mut two = Box::pin(wait_once(&counts, &changed));
+        assert!(poll!(&mut two).is_pending());
+        drop(one);
+        changed.notify_one();
+        in_time(two).await.unwrap();
+        timeout(20 * TICK, wait_once(&counts, &changed)).await.unwrap_err();
+    }
+
+    /// One that was notified is killed before it has the lock: another one gets the notice.
+    async fn notified_and_killed() {
+        let (counts, changed) = meeting();
+        let mut killed = waits_once(counts.clone(), changed.clone()).spawn().await.unwrap();
+        began(&counts, 1).await;
+        stop(&killed).await;
+        changed.notify_one();
+        let mut here = Box::pin(wait_once(&counts, &changed));
+        assert!(poll!(&mut here).is_pending());
+        let child = waits_once(counts.clone(), changed.clone()).spawn().await.unwrap();
+        began(&counts, 3).await;
+        only_woken(&counts, 0).await;
+        killed.kill().await.unwrap();
+        // One gets it here, or there; a second time it may be woken without a notice.
+        let mut woken = 0;
+        eventually_async(20 * SECOND, || {
+            if woken == 0 && (&mut here).now_or_never().is_some() {
+                woken += 1;
+            }
+            woken > 0 || counts.try_lock().is_ok_and(|counts| counts[1] > 0)
+        }).await;
+        changed.notify_all();
+        if woken == 0 {
+            in_time(here).await.unwrap();
+        }
+        joined(child).await;
+    }
+
+    /// One that was notified while it waits for the lock is killed: another one gets the notice.
+    async fn killed_before_it_has_the_lock() {
+        let (counts, changed) = meeting();
+        let mut killed = waits_once(counts.clone(), changed.clone()).spawn().await.unwrap();
+        began(&counts, 1).await;
+        let guard = counts.lock().await.unwrap();
+        changed.notify_one();
+        // Another lock, because that one is not to be had: neither by the one that was notified.
+        let other = Mutex::new(0).unwrap();
+        let mut here = Box::pin(changed.wait(other.lock().await.unwrap()));
+        assert!(poll!(&mut here).is_pending());
+        // By then it has most likely seen its notice; if not, that is as good.
+        tokio::time::sleep(20 * TICK).await;
+        assert!(poll!(&mut here).is_pending());
+        killed.kill().await.unwrap();
+        drop(in_time(here).await.unwrap());
+        assert_eq!(*guard, [1, 0]);
+    }
+
+    /// One that waits and is stopped keeps nobody else from being notified.
+    async fn stopped_while_it_waits_to_be_notified() {
+        let (counts, changed) = meeting();
+        let stopped = waits_once(counts.clone(), changed.clone()).spawn().await.unwrap();
+        let other = waits_once(counts.clone(), changed.clone()).spawn().await.unwrap();
+        began(&counts, 2).await;
+        stop(&stopped).await;
+        changed.notify_one();
+        changed.notify_one();
+        only_woken(&counts, 1).await;
+        joined(other).await;
+        in_time(async { changed.notify_all() }).await;
+        signal(&stopped, Signal::CONT);
+        joined(stopped).await;
+        assert_eq!(counts.lock().await.unwrap()[1], 2);
+    }
+
+    /// The owner dies that one waits for after its notice: it gets the guard that says so, and can wait by that as by another.
+    async fn owner_dies_while_another_waits() {
+        let (counts, changed) = meeting();
+        let mut guard = counts.lock().await.unwrap();
+        guard[0] = 1;
+        let mut waiting = Box::pin(changed.wait(guard));
+        assert!(poll!(&mut waiting).is_pending());
+        let mut keeper = notifies_and_keeps(counts.clone(), changed.clone()).spawn().await.unwrap();
+        eventually_async(20 * SECOND, || counts.owner() == Some(keeper.pid())).await;
+        keeper.kill().await.unwrap();
+        // Without its notice, if it was killed before that.
+        changed.notify_all();
+        let mut guard = in_time(waiting).await.unwrap_err().recover();
+        assert_eq!(*guard, [1, 0]);
+        guard[0] = 2;
+        let mut waiting = Box::pin(changed.wait(guard));
+        assert!(poll!(&mut waiting).is_pending());
+        assert_eq!(*counts.try_lock().unwrap(), [2, 0]);
+        changed.notify_one();
+        let mut guard = in_time(waiting).await.unwrap();
+        guard[1] = 3;
+        assert!(counts.try_lock().is_err());
+        drop(guard);
+        assert_eq!(*counts.try_lock().unwrap(), [2, 3]);
+    }
+
+    /// A wait that begins in one runtime and goes on in another, when the first one is gone.
+    fn condvar_from_runtime_to_runtime() {
+        let (counts, changed) = meeting();
+        let one = runtime();
+        let mut waiting = Box::pin(wait_once(&counts, &changed));
+        one.block_on(async { assert!(poll!(&mut waiting).is_pending()) });
+        drop(one);
+        let other = runtime();
+        other.block_on(async {
+            let child = waits_once(counts.clone(), changed.clone()).spawn().await.unwrap();
+            began(&counts, 2).await;
+            let notifier = std::thread::spawn({
+                let changed = changed.clone();
+                move || changed.notify_all()
+            });
+            in_time(waiting).await.unwrap();
+            notifier.join().unwrap();
+            joined(child).await;
+        });
+    }
+
+    /// Tokens of one, and takers in three processes: none is lost, and no taker sleeps beside one.
+    #[threads(2)]
+    async fn no_lost_notices() {
+        const TOKENS: u32 = 3000;
+        let (tokens, changed) = (Mutex::new([0; 2]).unwrap(), Condvar::new().unwrap());
+        let (one, other) = (
+            consumes(tokens.clone(), changed.clone()).spawn().await.unwrap(),
+            consumes(tokens.clone(), changed.clone()).spawn().await.unwrap(),
+        );
+        let tasks = [(); 3].map(|()| tokio::spawn({
+            let (tokens, changed) = (tokens.clone(), changed.clone());
+            async move { consume(&tokens, &changed).await.unwrap() }
+        }));
+        for n in 0..TOKENS {
+            tokens.lock().await.unwrap()[0] += 1;
+            changed.notify_one();
+            if n % 100 == 0 {
+                // What was lost until now is not made up for by a later notice.
+                let is_taken = async { while tokens.lock().await.unwrap()[0] > 0 { tokio::task::yield_now().await } };
+                in_time(is_taken).await;
+            }
+        }
+        tokens.lock().await.unwrap()[1] = 1;
+        changed.notify_all();
+        let mut had = joined(one).await + joined(other).await;
+        for task in tasks {
+            had += in_time(task).await.unwrap();
+        }
+        assert_eq!(had, TOKENS);
+    }
+
+    /// All of them in one region, and in one message.
+    async fn all_in_one_region() {
+        let size = Mutex::<Counts>::size_in_region()
+            + Condvar::size_in_region()
+            + Barrier::size_in_region()
+            + Event::size_in_region();
+        let region = Region::with_capacity(size).unwrap();
+        let counts = Mutex::new_in(&region, [0; 2]).unwrap();
+        let changed = Condvar::new_in(&region).unwrap();
+        let barrier = Barrier::new_in(&region, 2).unwrap();
+        let event = Event::new_in(&region).unwrap();
+        while Event::new_in(&region).is_ok() {}
+        assert!(matches!(Barrier::new_in(&region, 2), Err(NewBarrierError::Io(_))));
+        drop(region);
+        let (mut here, there) = pipe::<Everything, ()>().unwrap();
+        let child = meets_in_all_ways(there).spawn().await.unwrap();
+        here.send((counts.clone(), changed.clone(), barrier.clone(), event.clone())).await.unwrap();
+        event.set();
+        began(&counts, 1).await;
+        changed.notify_one();
+        woken(&counts, 1).await;
+        in_time(barrier.wait()).await.unwrap();
+        joined(child).await;
     }
 }

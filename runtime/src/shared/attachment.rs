@@ -13,6 +13,7 @@ use super::bells::Bells;
 use super::deaths;
 use super::identity;
 use super::layout::{self, Layout};
+use super::lines::Lines;
 use super::listeners::Listeners;
 use super::waiters::{Turns, Waiters};
 use super::words::{Member, Members, SLOTS, Wait};
@@ -29,6 +30,7 @@ pub(super) struct Attachment {
     /// Who this process is in it, below the number of forks that it knows of.
     me: AtomicU64,
     pub(super) waiters: Waiters,
+    pub(super) lines: Lines,
     pub(super) listeners: Listeners,
     /// The number of forks, when it began to watch for deaths.
     watches: AtomicU64,
@@ -65,6 +67,7 @@ impl Attachment {
             key,
             me: AtomicU64::new(0),
             waiters: Waiters::default(),
+            lines: Lines::default(),
             listeners: Listeners::default(),
             watches: AtomicU64::new(u64::MAX),
         });

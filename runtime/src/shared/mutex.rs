@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 
 use serde::de::{Deserialize, Deserializer, Error as _};
@@ -206,6 +207,7 @@ pub struct MutexGuard<'a, T: Plain> {
 }
 
 /// What a guard has of its lock.
+#[derive(Clone, Copy)]
 struct Held<T> {
     value: T,
     /// Where it was read from.
@@ -238,6 +240,32 @@ impl<T: Plain> MutexGuard<'_, T> {
         match &self.of {
             Of::Borrowed(mutex) => mutex,
             Of::Owned(mutex) => mutex,
+        }
+    }
+}
+
+impl<'a, T: Plain> MutexGuard<'a, T> {
+    /// Unlocks, and says how to lock it again.
+    pub(super) fn unlock(self) -> Unlocked<'a, T> {
+        Unlocked(match &self.of {
+            Of::Borrowed(mutex) => Of::Borrowed(mutex),
+            Of::Owned(mutex) => Of::Owned(mutex.clone()),
+        })
+    }
+}
+
+/// What a guard was of.
+pub(super) struct Unlocked<'a, T>(Of<'a, T>);
+
+impl<'a, T: Plain> Unlocked<'a, T> {
+    pub(super) async fn lock(self) -> Locked<'a, T> {
+        match self.0 {
+            Of::Borrowed(mutex) => mutex.lock().await,
+            Of::Owned(mutex) => {
+                // What that guard holds is this one's from now on.
+                let held = ManuallyDrop::new(mutex.lock().await?).held;
+                Ok(MutexGuard { of: Of::Owned(mutex), held })
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
 use super::memory::Mapping;
-use crate::shared::words::{Flag, Lock, Round, Wait};
+use crate::shared::words::{Flag, Lock, Notices, Round, Wait};
 
 /// Memory that others may write at any time. What points into it are atomics, for which any bytes are a value.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ unsafe impl Overlay for Lock {}
 unsafe impl Overlay for Flag {}
 // SAFETY: it is three `AtomicU64`, `repr(C)`.
 unsafe impl Overlay for Round {}
+// SAFETY: it is two `AtomicU64`, `repr(C)`.
+unsafe impl Overlay for Notices {}
 
 impl Shared {
     /// Maps all of a memory. It must be sealed against being cut short.

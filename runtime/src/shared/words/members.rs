@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::AtomicU64;
-use super::Ordering::{Acquire, Relaxed, Release};
+use super::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 /// How many processes can take part in a region at a time.
 pub(crate) const SLOTS: usize = 254;
@@ -113,6 +113,14 @@ impl<'a> Members<'a> {
 
     pub(crate) fn contains(self, member: Member) -> bool {
         self.identity(member).is_some()
+    }
+
+    /// Whether it is one still, behind all that was done before: who frees its slot from now on, and who learns of that, sees it.
+    pub(crate) fn confirm(self, member: Member) -> bool {
+        let Some(word) = self.0.get(member.slot()) else { return false };
+        // An update, so that one of this and `remove` comes first. A load may be done before what stands before it.
+        let word = word.fetch_or(0, AcqRel);
+        word >> GENERATION == member.generation() && occupant(word).is_some()
     }
 
     /// Frees the slot of a member that has left, or has died. Gives whether it had it still.

@@ -9,6 +9,7 @@
 mod flag;
 mod lock;
 mod members;
+mod notices;
 mod permits;
 mod readers;
 mod round;
@@ -19,6 +20,7 @@ use super::atomics::{AtomicU64, Ordering, fence};
 pub(crate) use flag::Flag;
 pub(crate) use lock::{Attempt, Lock, Release};
 pub(crate) use members::{Identity, Member, Members, SLOTS};
+pub(crate) use notices::Notices;
 pub(crate) use permits::{MAX_PERMITS, Permits};
 pub(crate) use readers::{Entered, Readers};
 pub(crate) use round::{Arrival, MOST_PARTIES, Round};
