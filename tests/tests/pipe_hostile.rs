@@ -416,6 +416,21 @@ isolated! {
         assert_eq!(back, [5_u64.to_le_bytes(); 2].concat());
     }
 
+    /// A string that came with a message that cannot be received is none of the next one's.
+    #[once]
+    async fn a_string_beside_other_handles_than_announced() {
+        let (raw, mut receiver) = by_hand::<u8>(Limits::DEFAULT);
+        let on_stream = |bytes: &[u8]| {
+            let length = (bytes.len() as u64).to_le_bytes();
+            [&header(0, 0, LONG, 1), &[0; 8][..], &length, bytes].concat()
+        };
+        write_beside(&raw, &on_stream(&[3; 1000]), &[null().as_fd()]).unwrap();
+        let error = in_time(receiver.recv_bytes()).await.unwrap_err();
+        assert!(matches!(error, RecvError::Handles { announced: 0, came: 1 }), "{error:?}");
+        write_beside(&raw, &on_stream(&[4; 10]), &[]).unwrap();
+        assert_eq!(in_time(receiver.recv_bytes()).await.unwrap().unwrap(), vec![4; 10]);
+    }
+
     /// 35: handles that a child sends where none belong, or more than it announces: a bad message, and none is left.
     async fn rr35_a_child_that_sends_handles() {
         let before = open_fds().len();

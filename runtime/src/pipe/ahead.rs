@@ -204,13 +204,13 @@ impl Ahead {
         let outline = self.outline(limits)?.ok_or(RecvError::CutOff)?;
         let body = Body::InRoom(self.start + outline.body()..self.start + outline.end());
         self.start += outline.end();
+        let on_stream = std::mem::take(&mut self.strings);
         let (mut strings, mut handles) = (VecDeque::new(), VecDeque::new());
         if outline.header.handles > 0 || !self.batches.is_empty() {
             handles =
                 self.handles(outline.header.handles).inspect_err(|_lost| outline.give_slab_back(socket))?;
         }
         if outline.header.aside > 0 {
-            let on_stream = std::mem::take(&mut self.strings);
             strings = self.strings(&outline, &mut handles, on_stream, socket)?;
         }
         let aside = if outline.header.body_aside { strings.pop_back() } else { None };
