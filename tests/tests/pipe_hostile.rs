@@ -410,10 +410,17 @@ isolated! {
         write_beside(&raw, &in_slab(5, 0, &[1000]), &[file.as_fd()]).unwrap();
         let error = in_time(receiver.recv_bytes()).await.unwrap_err();
         assert!(matches!(error, RecvError::Handles { announced: 0, came: 1 }), "{error:?}");
+        // Nor is it kept where it is too short.
+        write_beside(&raw, &in_slab(5, 0, &[1001]), &[]).unwrap();
+        let error = in_time(receiver.recv_bytes()).await.unwrap_err();
+        assert!(matches!(error, RecvError::System(_)), "{error:?}");
+        write_beside(&raw, &in_slab(5, 0, &[1001]), &[]).unwrap();
+        let error = in_time(receiver.recv_bytes_into(&mut [0; 2000])).await.unwrap_err();
+        assert!(matches!(error, RecvError::System(_)), "{error:?}");
         drop(receiver);
         let mut back = Vec::new();
         std::io::Read::read_to_end(&mut &raw, &mut back).unwrap();
-        assert_eq!(back, [5_u64.to_le_bytes(); 2].concat());
+        assert_eq!(back, [5_u64.to_le_bytes(); 4].concat());
     }
 
     /// A string that came with a message that cannot be received is none of the next one's.
@@ -429,6 +436,20 @@ isolated! {
         assert!(matches!(error, RecvError::Handles { announced: 0, came: 1 }), "{error:?}");
         write_beside(&raw, &on_stream(&[4; 10]), &[]).unwrap();
         assert_eq!(in_time(receiver.recv_bytes()).await.unwrap().unwrap(), vec![4; 10]);
+    }
+
+    /// A receiver that cannot say that it has read a slab says nothing more: no sender waits for that.
+    #[once]
+    async fn a_way_back_that_is_full() {
+        let (raw, mut receiver) = by_hand::<u8>(Limits::DEFAULT);
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        while rustix::net::send(&receiver, &[0; 8], flags).is_ok() {}
+        write_beside(&raw, &in_slab(5 | FLAG, 1, &[1000]), &[memory(&[3; 1000]).as_fd()]).unwrap();
+        assert_eq!(in_time(receiver.recv_bytes()).await.unwrap().unwrap(), vec![3; 1000]);
+        raw.set_read_timeout(Some(patience(Duration::from_secs(20)))).unwrap();
+        std::io::copy(&mut &raw, &mut std::io::sink()).unwrap();
+        write_beside(&raw, &frame(BYTES, 0, b"next"), &[]).unwrap();
+        assert_eq!(in_time(receiver.recv_bytes()).await.unwrap().unwrap(), b"next"[..]);
     }
 
     /// 35: handles that a child sends where none belong, or more than it announces: a bad message, and none is left.

@@ -211,7 +211,11 @@ impl Ahead {
                 self.handles(outline.header.handles).inspect_err(|_lost| outline.give_slab_back(socket))?;
         }
         if outline.header.aside > 0 {
-            strings = self.strings(&outline, &mut handles, on_stream, socket)?;
+            let came = self.strings(&outline, &mut handles, on_stream);
+            strings = came.inspect_err(|_lost| outline.give_slab_back(socket))?;
+            if let Some(SlabEntry { number, .. }) = outline.slab {
+                give_back(socket, number);
+            }
         }
         let aside = if outline.header.body_aside { strings.pop_back() } else { None };
         Ok(Frame { body: aside.map_or(body, Body::Aside), strings, handles })
@@ -246,8 +250,9 @@ impl Ahead {
         {
             self.start += outline.end();
             let handles = self.handles(outline.header.handles);
-            let mut handles = handles.inspect_err(|_lost| outline.give_slab_back(socket))?;
-            if !self.slab(entry, &mut handles)?.copy_to(buffer) {
+            let copied = handles.and_then(|mut handles| Ok(self.slab(entry, &mut handles)?.copy_to(buffer)));
+            if !copied.inspect_err(|_lost| outline.give_slab_back(socket))? {
+                outline.give_slab_back(socket);
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
             give_back(socket, entry.number);
@@ -313,7 +318,6 @@ impl Ahead {
         outline: &Outline,
         handles: &mut VecDeque<Arc<OwnedFd>>,
         on_stream: Vec<Vec<u8>>,
-        socket: &OwnedFd,
     ) -> Result<VecDeque<Vec<u8>>, RecvError> {
         let (mut strings, mut on_stream) = (VecDeque::new(), on_stream.into_iter());
         let slab = outline.slab.map(|entry| self.slab(entry, handles)).transpose()?;
@@ -328,9 +332,6 @@ impl Ahead {
             } else {
                 on_stream.next().ok_or_else(lost)?
             });
-        }
-        if let Some(SlabEntry { number, .. }) = outline.slab {
-            give_back(socket, number);
         }
         Ok(strings)
     }

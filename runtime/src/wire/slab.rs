@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rustix::fs::{SealFlags, fcntl_add_seals, fstat};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
 use super::memory::{new_memory_of, seals_of};
 use crate::sys::{self, Mapping};
@@ -263,9 +263,13 @@ pub(crate) fn read_slab(slab: &Mapping, at: usize, length: usize) -> io::Result<
     if slab.append_to(&mut bytes, at, length) { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-/// Says that a slab was read. An error means that the sender is gone.
+/// Says that a slab was read. Where that cannot be said nothing more is: the sender hears so, and does without slabs.
 pub(crate) fn give_back(socket: impl AsFd, number: u64) {
-    let _ = send(socket, &number.to_le_bytes(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    let (word, flags) = (number.to_le_bytes(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    if retry_on_intr(|| send(&socket, &word, flags)).is_err() {
+        // An error means that the sender is gone.
+        let _ = shutdown(&socket, Shutdown::Write);
+    }
 }
 
 /// Says that a slab's descriptor has not come.
