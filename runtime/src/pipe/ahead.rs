@@ -342,12 +342,12 @@ impl Ahead {
         entry: SlabEntry,
         handles: &mut VecDeque<Arc<OwnedFd>>,
     ) -> Result<&Mapping, RecvError> {
-        let bad = |reason: &str| RecvError::BadMessage { reason: reason.into() };
         if entry.is_new {
-            let memory = handles.pop_front().ok_or_else(|| bad("a slab came without its descriptor"))?;
-            self.slabs.add(entry.number, memory).map_err(bad)?;
+            let lost = || RecvError::BadMessage { reason: "a slab came without its descriptor".into() };
+            let memory = handles.pop_front().ok_or_else(lost)?;
+            self.slabs.add(entry.number, memory).map_err(RecvError::of_reading)?;
         }
-        self.slabs.slab(entry.number).map_err(bad)
+        self.slabs.slab(entry.number).map_err(RecvError::of_reading)
     }
 
     /// No frame comes any more that could name one.
@@ -447,8 +447,8 @@ impl Ahead {
     /// Goes on from there.
     ///
     /// # Errors
-    /// If what was to be a slab is none.
-    pub(super) fn unpacked(luggage: Luggage) -> Result<Self, &'static str> {
+    /// If what was to be a slab is none, or cannot be mapped.
+    pub(super) fn unpacked(luggage: Luggage) -> io::Result<Self> {
         let Luggage { bytes, batches, slabs } = luggage;
         let mut known = Known::default();
         slabs.into_iter().try_for_each(|(number, Held(memory))| known.add(number, memory))?;

@@ -181,6 +181,14 @@ pub enum RecvError {
 }
 
 impl RecvError {
+    /// What comes of an error of reading: of data that a sender of ours would not send, or of the system, which may pass.
+    pub(super) fn of_reading(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Self::BadMessage { reason: error.to_string() },
+            _ => Self::System(error),
+        }
+    }
+
     /// Whether nothing comes any more, because there is no telling where the next message begins.
     #[must_use]
     pub const fn ends_the_pipe(&self) -> bool {

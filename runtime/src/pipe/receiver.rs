@@ -180,11 +180,13 @@ impl<T> Receiver<T> {
             // A receiver of ours that has gone, with bytes that it had not read: slabs that it was to give back.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset && !self.ahead.is_partial() => None,
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Some(RecvError::CutOff),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                Some(RecvError::BadMessage { reason: error.to_string() })
+            Err(error) => {
+                let error = RecvError::of_reading(error);
+                if !error.ends_the_pipe() {
+                    return Err(error);
+                }
+                Some(error)
             }
-            // It may pass: no descriptor for a watch, no memory.
-            Err(error) => return Err(error.into()),
         };
         self.has_ended = true;
         self.ahead.forget_slabs();

@@ -204,10 +204,11 @@ impl Known {
     /// Takes in a slab that has come.
     ///
     /// # Errors
-    /// Why it is none.
-    pub(crate) fn add(&mut self, number: u64, memory: Arc<OwnedFd>) -> Result<(), &'static str> {
+    /// `InvalidData` if it is none; what the system lacks for it.
+    pub(crate) fn add(&mut self, number: u64, memory: Arc<OwnedFd>) -> io::Result<()> {
         let length = check(&memory)?;
-        let mapping = Mapping::to_read(&memory, length).map_err(|_no_memory| "a slab cannot be mapped")?;
+        let mapping = Mapping::to_read(&memory, length);
+        let mapping = mapping.map_err(|error| lack_or(error, "a slab cannot be mapped"))?;
         self.0.push(Received { number, memory, mapping, idle: 0 });
         Ok(())
     }
@@ -215,15 +216,15 @@ impl Known {
     /// The slab of a message.
     ///
     /// # Errors
-    /// If it has never come.
-    pub(crate) fn slab(&mut self, number: u64) -> Result<&Mapping, &'static str> {
+    /// `InvalidData` if it has never come.
+    pub(crate) fn slab(&mut self, number: u64) -> io::Result<&Mapping> {
         self.0.iter_mut().for_each(|slab| slab.idle += 1);
         if let Some(slab) = self.0.iter_mut().find(|slab| slab.number == number) {
             slab.idle = 0;
         }
         self.0.retain(|slab| slab.idle < IDLE);
         let known = self.0.iter().find(|slab| slab.number == number);
-        known.map(|slab| &slab.mapping).ok_or("a slab has never come")
+        known.map(|slab| &slab.mapping).ok_or_else(|| none("a slab has never come"))
     }
 
     /// The numbers and descriptors of all.
@@ -233,13 +234,30 @@ impl Known {
 }
 
 /// The length of a slab, if it is one: memory that stays as long as it is.
-fn check(memory: &OwnedFd) -> Result<usize, &'static str> {
-    let seals = seals_of(memory).map_err(|_other| "a slab is no memory")?;
+///
+/// # Errors
+/// `InvalidData` if it is none; what the system lacks for a look.
+fn check(memory: &OwnedFd) -> io::Result<usize> {
+    let no_memory = |error: io::Error| lack_or(error, "a slab is no memory");
+    let seals = seals_of(memory).map_err(no_memory)?;
     if !seals.contains(SealFlags::SHRINK) {
-        return Err("a slab is not sealed");
+        return Err(none("a slab is not sealed"));
     }
-    let length = fstat(memory).map_err(|_no_file| "a slab is no memory")?.st_size;
-    usize::try_from(length).ok().filter(|length| *length > 0).ok_or("a slab is empty")
+    let length = fstat(memory).map_err(|error| no_memory(error.into()))?.st_size;
+    usize::try_from(length).ok().filter(|length| *length > 0).ok_or_else(|| none("a slab is empty"))
+}
+
+/// The error of a look at what came: the system's, if it lacks something.
+fn lack_or(error: io::Error, reason: &'static str) -> io::Error {
+    match Errno::from_io_error(&error) {
+        Some(Errno::NOMEM | Errno::AGAIN | Errno::MFILE | Errno::NFILE) => error,
+        _ => none(reason),
+    }
+}
+
+/// What came is no slab.
+fn none(reason: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
 /// Where in its slab the string behind one begins.
