@@ -22,7 +22,7 @@ use super::budget::Budget;
 use super::error::{RecvError, TryRecvError};
 use super::frame::Kind;
 use super::travel::{Given, TakenReceiver, check_type, hash_of};
-use super::watch::{Done, FOREVER, Watch, wait_for};
+use super::watch::{Done, FOREVER, Watch, uninterrupted, wait_for};
 use crate::wire::beside::HandleKind;
 use crate::wire::{Limits, Message, unpack};
 
@@ -144,9 +144,8 @@ impl<T> Receiver<T> {
             if let Some(known) = self.known()? {
                 return Ok(Some(known));
             }
-            match self.ahead.fill(&self.socket, &self.limits) {
+            match uninterrupted(|| self.ahead.fill(&self.socket, &self.limits)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 filled => self.filled(filled.map(Done::into_inner))?,
             }
         }

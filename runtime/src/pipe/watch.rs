@@ -50,7 +50,8 @@ impl Watch {
         self.registration = None;
     }
 
-    /// Makes a call that gives [`WouldBlock`](io::ErrorKind::WouldBlock) instead of waiting, and again when it would not.
+    /// Makes a call that gives [`WouldBlock`](io::ErrorKind::WouldBlock) instead of waiting, and again when it would not, or
+    /// when a signal has come between.
     ///
     /// # Errors
     /// Those of the call; if the system has no room to watch the descriptor.
@@ -60,6 +61,7 @@ impl Watch {
         context: &mut Context<'_>,
         mut call: impl FnMut() -> io::Result<Done<T>>,
     ) -> Poll<io::Result<T>> {
+        let mut call = || uninterrupted(&mut call);
         let runtime = current_runtime()?;
         if self.registration.as_ref().is_none_or(|(id, _)| *id != runtime.id()) {
             // A new watch does not know yet whether there is something to do.
@@ -89,6 +91,19 @@ impl Watch {
                     return Poll::Ready(Ok(done));
                 }
             }
+        }
+    }
+}
+
+/// Makes a call until no signal comes between.
+///
+/// # Errors
+/// Those of the call.
+pub(super) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
         }
     }
 }
