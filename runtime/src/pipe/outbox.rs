@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -229,7 +229,7 @@ impl Outbox {
     }
 
     fn flush_soon(self: &Arc<Self>) {
-        let flushing = Flushing(Arc::clone(self));
+        let flushing = Flushing(Arc::downgrade(self));
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(flushing.flush())),
             // The control thread will.
@@ -394,8 +394,9 @@ fn or_block(written: Result<Written, Broken>) -> io::Result<Done<Written>> {
     }
 }
 
-/// Writes when it is dropped: when its task is done, or when its runtime ends before that.
-struct Flushing(Arc<Outbox>);
+/// Writes when it is dropped: when its task is done, or when its runtime ends before that. A sender that is dropped does not
+/// wait for it: the runtime may stand still.
+struct Flushing(Weak<Outbox>);
 
 impl Flushing {
     /// Waits for as long as each look finds more: whoever sends in a run is not done yet. A whole batch does not wait for this.
@@ -403,7 +404,8 @@ impl Flushing {
         let mut waits = 0;
         loop {
             yield_now().await;
-            let unsent = self.0.state().unsent;
+            let Some(outbox) = self.0.upgrade() else { return };
+            let unsent = outbox.state().unsent;
             if unsent <= waits {
                 return;
             }
@@ -414,12 +416,13 @@ impl Flushing {
 
 impl Drop for Flushing {
     fn drop(&mut self) {
-        self.0.is_flushing.store(false, Relaxed);
-        if self.0.state().gathered == 1 {
-            self.0.was_alone.store(true, Relaxed);
+        let Some(outbox) = self.0.upgrade() else { return };
+        outbox.is_flushing.store(false, Relaxed);
+        if outbox.state().gathered == 1 {
+            outbox.was_alone.store(true, Relaxed);
         }
         // What comes of it is told to whoever sends next; what is left is for the control thread.
-        let _ = self.0.write_for_sender();
+        let _ = outbox.write_for_sender();
     }
 }
 

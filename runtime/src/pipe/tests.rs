@@ -42,6 +42,26 @@ fn a_run_in_a_runtime_that_has_ended() {
     assert_eq!(outcome.expect("it waits for itself"), Ok(true));
 }
 
+/// A sender that was dropped is gone, though the task that was to write for it has not run, and may never.
+#[test]
+fn a_run_in_a_runtime_that_stands_still() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (mut sender, mut receiver) = simplex::<u64>().unwrap();
+    runtime.block_on(async {
+        for n in 0..1000 {
+            sender.send(n).await.unwrap();
+        }
+    });
+    drop(sender);
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let count = std::iter::from_fn(|| receiver.blocking_recv().unwrap()).count();
+        done.send(count)
+    });
+    let count = is_done.recv_timeout(std::time::Duration::from_secs(20));
+    assert_eq!(count.expect("it waits for the runtime"), 1000);
+}
+
 /// What a receiver brings along is checked as what comes through it: reading a slab must not wait.
 #[test]
 fn luggage_that_is_none() {
