@@ -494,15 +494,15 @@ fn more_rights_than_the_caller() {
 /// A system call, how it can fail, and how many of them there are in a process that starts one or is one.
 type Failing = (&'static str, &'static [&'static str], u32);
 
-/// What a start consists of. Left out is what cannot fail so, and does not happen where strace lets it fail: `write(2)`
-/// and `futex(2)` wake others, `close(2)` closes whatever it says. After a `brk(2)` that fails once glibc's `malloc` may
-/// crash by itself.
+/// What a start and a pipe consist of. Left out is what cannot fail so, and does not happen where strace lets it fail:
+/// `write(2)` and `futex(2)` wake others, `close(2)` closes whatever it says. After a `brk(2)` that fails once glibc's
+/// `malloc` may crash by itself.
 const FAILING: &[Failing] = &[
     ("socketpair", &["EMFILE", "ENFILE", "ENOMEM"], 7),
     ("pipe2", &["EMFILE", "ENFILE"], 2),
     ("open", &["EMFILE", "ENFILE", "ENOMEM", "EINTR"], 10),
     ("openat", &["EMFILE", "ENFILE", "ENOMEM", "EINTR"], 6),
-    ("fcntl", &["EMFILE", "ENOMEM"], 20),
+    ("fcntl", &["EMFILE", "ENOMEM"], 28),
     ("epoll_create1", &["EMFILE", "ENFILE", "ENOMEM"], 2),
     ("epoll_ctl", &["ENOMEM", "ENOSPC"], 8),
     ("epoll_wait", &["EINTR"], 10),
@@ -518,13 +518,17 @@ const FAILING: &[Failing] = &[
     ("signalfd4", &["EMFILE", "ENFILE", "ENOMEM"], 1),
     ("waitid", &["EINTR"], 12),
     ("wait4", &["EINTR"], 4),
-    ("ppoll", &["EINTR", "ENOMEM"], 9),
+    ("ppoll", &["EINTR", "ENOMEM"], 11),
     ("sendto", &["ENOMEM", "EINTR"], 6),
     ("sendmsg", &["ENOMEM", "EINTR", "ETOOMANYREFS"], 9),
-    ("recvmsg", &["ENOMEM", "EINTR"], 12),
+    ("recvmsg", &["ENOMEM", "EINTR"], 28),
     ("writev", &["ENOMEM", "EINTR"], 3),
     ("recvfrom", &["ENOMEM", "EINTR"], 14),
-    ("mmap", &["ENOMEM"], 20),
+    ("memfd_create", &["EMFILE", "ENFILE", "ENOMEM"], 1),
+    ("fallocate", &["ENOSPC", "ENOMEM", "EINTR"], 1),
+    ("fstatfs", &["ENOMEM"], 1),
+    ("madvise", &["ENOMEM"], 1),
+    ("mmap", &["ENOMEM"], 22),
     ("mremap", &["ENOMEM"], 1),
     ("mprotect", &["ENOMEM"], 7),
     ("sigaltstack", &["ENOMEM"], 3),
@@ -532,8 +536,8 @@ const FAILING: &[Failing] = &[
     ("newfstatat", &["ENOMEM"], 5),
 ];
 
-/// 36: each system call of a start fails once, in the parent, and in each child: there is an error that says so or a
-/// value, and nothing is left.
+/// 36: each system call of a start, and of what goes through a pipe, fails once, in the parent, and in each child: there
+/// is an error that says so or a value, and nothing is left.
 fn r36_injected_failures(method: StartMethod) -> Result<(), NotPassed> {
     needing("strace(1) that may trace", succeeds("strace", &["-o", "/dev/null", "true"]), || {
         let limit = Duration::from_secs(120 + 5 * cases().len() as u64);
@@ -625,7 +629,9 @@ fn judged(case: &str, told: &Output, usual: &[String]) -> Result<(), String> {
         return wrong("no words");
     };
     // Where the control thread could not be had at all, or at last no fork server, there is less than usual.
-    let nothing_ran = outcomes.iter().all(|outcome| outcome.starts_with("cause Start { stage: Setup"));
+    let never_ran =
+        |outcome: &&str| outcome.starts_with("cause Start { stage: Setup") || is_lack_of_a_pipe(outcome);
+    let nothing_ran = outcomes.iter().all(never_ran);
     let has_no_server = usually_kept.contains("fork server") && !kept.contains("fork server");
     if !(kept == usually_kept || (nothing_ran || has_no_server) && keeps_no_more(kept, usually_kept)) {
         return wrong(&format!("it keeps something, where usually it has {usually_kept}"));
@@ -659,7 +665,13 @@ fn is_cause_of_a_lack(outcome: &str) -> bool {
         .iter()
         .any(|it| outcome.starts_with(it));
     outcome.starts_with("cause Start {")
+        || is_lack_of_a_pipe(outcome)
         || outcome.starts_with("cause StatusLost")
         || panicked_elsewhere
         || aborted
+}
+
+/// Whether it is the error of a pipe that names what the system lacks.
+fn is_lack_of_a_pipe(outcome: &str) -> bool {
+    outcome.starts_with("lack ") && outcome.contains(" (os error ")
 }

@@ -1,19 +1,25 @@
 //! Calls under pressure: what comes of them is told line by line, and then what the program still holds.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt::Debug;
+use std::fs::File;
 use std::io::stdin;
+use std::iter::successors;
 use std::process;
 use std::thread;
 use std::time::Duration;
 
-use procession::{Cause, Process, ProcessError, Stdio, process};
+use futures::executor::block_on;
+use procession::{Cause, Failure, Passed, Pipe, Process, ProcessError, Stdio, pipe, process};
 use procession_tests::{
     ProcInfo, children_of, descendants_of, eventually, fork_servers_of, open_fds, signals_groups, threads,
     wait_until_gone,
 };
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, wait};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
 #[process]
 async fn add(a: u32, b: u32) -> u32 {
@@ -37,6 +43,62 @@ fn leaves(code: i32) {
     process::exit(code)
 }
 
+/// The first takes memory to go through, and the others use it again.
+const LETTERS: usize = 3;
+
+/// More than goes by the socket, and a handle.
+#[derive(Serialize, Deserialize)]
+struct Letter {
+    text: ByteBuf,
+    file: Passed<File>,
+}
+
+#[process]
+async fn echoes(mut pipe: Pipe<Letter, Letter>) -> Result<(), Failure> {
+    while let Some(letter) = pipe.recv().await? {
+        pipe.send(letter).await?;
+    }
+    Ok(())
+}
+
+/// How long letters are that went there and came back, or what a process lacks for it.
+fn correspondence() -> String {
+    match correspond() {
+        Ok(length) => format!("value {length}"),
+        Err(error) => match error.downcast_ref::<ProcessError>() {
+            Some(error) => format!("cause {:?}", error.cause()),
+            None => format!("lack {}", in_words(&*error)),
+        },
+    }
+}
+
+/// An error and its causes.
+fn in_words(error: &(dyn Error + 'static)) -> String {
+    let words: Vec<_> = successors(Some(error), |error| (*error).source()).map(ToString::to_string).collect();
+    words.join(": ")
+}
+
+fn correspond() -> Result<usize, Box<dyn Error>> {
+    let (mut ours, theirs) = pipe()?;
+    let child = block_on(echoes(theirs).spawn())?;
+    let came = (0..LETTERS).map(|_| there_and_back(&mut ours)).sum();
+    drop(ours);
+    // What one of them lacks looks to the other as if it were gone.
+    match (came, block_on(child)?.map_err(Box::<dyn Error>::from)) {
+        (Err(here), Err(there)) => Err(format!("{}; {}", in_words(&*here), in_words(&*there)).into()),
+        (came, ended) => ended.and(came),
+    }
+}
+
+fn there_and_back(pipe: &mut Pipe<Letter, Letter>) -> Result<usize, Box<dyn Error>> {
+    let text = ByteBuf::from(vec![7; 100_000]);
+    pipe.blocking_send(Letter { text, file: Passed::new(File::open("/dev/null")?)? })?;
+    let letter = pipe.blocking_recv()?.ok_or("it is gone")?;
+    letter.file.into_inner()?.metadata()?;
+    assert!(letter.text.iter().all(|byte| *byte == 7), "another letter");
+    Ok(letter.text.len())
+}
+
 #[process]
 async fn waits() {
     std::future::pending::<()>().await;
@@ -57,6 +119,7 @@ pub(crate) fn calls() {
         told(length(vec![7; 1 << 17]).stdout(Stdio::piped()).blocking()),
         told(add_in_a_crowd(3, 4).stderr(Stdio::traced()).blocking()),
         told(add(5, 6).blocking()),
+        correspondence(),
     ];
     outcomes.iter().for_each(|outcome| println!("{outcome}"));
     // Looks that may fail, if something still does, and then one that does not.
