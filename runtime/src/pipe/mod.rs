@@ -177,6 +177,79 @@ impl<S, R> Pipe<S, R> {
         (self.sender, self.receiver)
     }
 
+    /// Sends a message. See [`Sender::send`].
+    ///
+    /// # Errors
+    /// The message comes back if it was not sent: the other end is gone, it cannot be encoded, it exceeds a limit, or the
+    /// system does not let it through.
+    ///
+    /// # Cancel safety
+    /// Safe: if it is dropped before it is ready, nothing of the message was sent; it is dropped with the future.
+    pub async fn send(&mut self, message: S) -> Result<(), SendError<S>>
+    where
+        S: Message,
+    {
+        self.sender.send(message).await
+    }
+
+    /// Sends a message, if there is room for it now.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`Full`](TrySendError::Full) if there is none.
+    pub fn try_send(&mut self, message: S) -> Result<(), TrySendError<S>>
+    where
+        S: Message,
+    {
+        self.sender.try_send(message)
+    }
+
+    /// Sends a message, and blocks this thread meanwhile.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn blocking_send(&mut self, message: S) -> Result<(), SendError<S>>
+    where
+        S: Message,
+    {
+        self.sender.blocking_send(message)
+    }
+
+    /// Receives the next message; `None` if the other end is gone and everything has been received.
+    ///
+    /// # Errors
+    /// A message that cannot be read is lost, and the next one comes after it; see [`RecvError`].
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is lost if it is dropped.
+    pub async fn recv(&mut self) -> Result<Option<R>, RecvError>
+    where
+        R: Message,
+    {
+        self.receiver.recv().await
+    }
+
+    /// Receives the next message, if it has come whole.
+    ///
+    /// # Errors
+    /// [`Empty`](TryRecvError::Empty) if not, [`Closed`](TryRecvError::Closed) if none will; else as [`recv`](Self::recv).
+    pub fn try_recv(&mut self) -> Result<R, TryRecvError>
+    where
+        R: Message,
+    {
+        self.receiver.try_recv()
+    }
+
+    /// Receives the next message, and blocks this thread meanwhile.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn blocking_recv(&mut self) -> Result<Option<R>, RecvError>
+    where
+        R: Message,
+    {
+        self.receiver.blocking_recv()
+    }
+
     /// Waits until receiving would not wait. See [`Receiver::readable`].
     ///
     /// # Errors
@@ -239,83 +312,6 @@ impl<S, R> Pipe<S, R> {
     /// Safe: nothing is lost if it is dropped.
     pub async fn recv_bytes_into(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, RecvError> {
         self.receiver.recv_bytes_into(buffer).await
-    }
-}
-
-impl<S, R> Pipe<S, R> {
-    /// Sends a message. See [`Sender::send`].
-    ///
-    /// # Errors
-    /// The message comes back if it was not sent: the other end is gone, it cannot be encoded, it exceeds a limit, or the
-    /// system does not let it through.
-    ///
-    /// # Cancel safety
-    /// Safe: if it is dropped before it is ready, nothing of the message was sent; it is dropped with the future.
-    pub async fn send(&mut self, message: S) -> Result<(), SendError<S>>
-    where
-        S: Message,
-    {
-        self.sender.send(message).await
-    }
-
-    /// Sends a message, if there is room for it now.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send), and [`Full`](TrySendError::Full) if there is none.
-    pub fn try_send(&mut self, message: S) -> Result<(), TrySendError<S>>
-    where
-        S: Message,
-    {
-        self.sender.try_send(message)
-    }
-
-    /// Sends a message, and blocks this thread meanwhile.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send).
-    pub fn blocking_send(&mut self, message: S) -> Result<(), SendError<S>>
-    where
-        S: Message,
-    {
-        self.sender.blocking_send(message)
-    }
-}
-
-impl<S, R> Pipe<S, R> {
-    /// Receives the next message; `None` if the other end is gone and everything has been received.
-    ///
-    /// # Errors
-    /// A message that cannot be read is lost, and the next one comes after it; see [`RecvError`].
-    ///
-    /// # Cancel safety
-    /// Safe: nothing is lost if it is dropped.
-    pub async fn recv(&mut self) -> Result<Option<R>, RecvError>
-    where
-        R: Message,
-    {
-        self.receiver.recv().await
-    }
-
-    /// Receives the next message, if it has come whole.
-    ///
-    /// # Errors
-    /// [`Empty`](TryRecvError::Empty) if not, [`Closed`](TryRecvError::Closed) if none will; else as [`recv`](Self::recv).
-    pub fn try_recv(&mut self) -> Result<R, TryRecvError>
-    where
-        R: Message,
-    {
-        self.receiver.try_recv()
-    }
-
-    /// Receives the next message, and blocks this thread meanwhile.
-    ///
-    /// # Errors
-    /// As [`recv`](Self::recv).
-    pub fn blocking_recv(&mut self) -> Result<Option<R>, RecvError>
-    where
-        R: Message,
-    {
-        self.receiver.blocking_recv()
     }
 }
 

@@ -54,6 +54,47 @@ impl<T> Receiver<T> {
         self.limits
     }
 
+    /// Receives the next message; `None` if the sender is gone and everything has been received.
+    ///
+    /// # Errors
+    /// A message that cannot be read is lost, and the next one comes after it; see [`RecvError`].
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is lost if it is dropped.
+    pub async fn recv(&mut self) -> Result<Option<T>, RecvError>
+    where
+        T: Message,
+    {
+        poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    /// Receives the next message, if it has come whole.
+    ///
+    /// # Errors
+    /// [`Empty`](TryRecvError::Empty) if not, [`Closed`](TryRecvError::Closed) if none will; else as [`recv`](Self::recv).
+    pub fn try_recv(&mut self) -> Result<T, TryRecvError>
+    where
+        T: Message,
+    {
+        match self.try_kind()? {
+            Some(Some(kind)) => Ok(self.take_message(kind)?),
+            Some(None) => Err(TryRecvError::Closed),
+            None => Err(TryRecvError::Empty),
+        }
+    }
+
+    /// Receives the next message, and blocks this thread meanwhile: for a plain process function, or a thread of its own. It
+    /// needs no runtime.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn blocking_recv(&mut self) -> Result<Option<T>, RecvError>
+    where
+        T: Message,
+    {
+        self.blocking_kind()?.map(|kind| self.take_message(kind)).transpose()
+    }
+
     /// Waits until receiving would not wait: a message has come whole, or none will. Python's `poll`.
     ///
     /// # Errors
@@ -94,16 +135,41 @@ impl<T> Receiver<T> {
     /// # Errors
     /// As [`recv_bytes`](Self::recv_bytes).
     pub fn blocking_recv_bytes(&mut self) -> Result<Option<Bytes>, RecvError> {
-        match self.blocking_kind()? {
-            Some(Kind::Bytes) => self.take_bytes().map(Some),
-            Some(Kind::Message) => Err(RecvError::NotBytes),
+        let kind = self.blocking_kind()?;
+        self.take_if_bytes(kind, Self::take_bytes)
+    }
+
+    fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<T>, RecvError>>
+    where
+        T: Message,
+    {
+        ready!(self.budget.poll(context));
+        let kind = ready!(self.poll_kind(context));
+        Poll::Ready(match kind? {
+            Some(kind) => self.take_message(kind).map(Some),
             None => Ok(None),
+        })
+    }
+
+    fn take_message(&mut self, kind: Kind) -> Result<T, RecvError>
+    where
+        T: Message,
+    {
+        if kind != Kind::Message {
+            return Err(RecvError::NotAMessage);
         }
+        if let Some(body) = self.ahead.take_plain() {
+            return Ok(unpack(body, VecDeque::new(), Some(VecDeque::new()), &self.limits)?);
+        }
+        let frame = self.ahead.take(&self.socket, &self.limits);
+        let mut frame = self.noticed(frame)?;
+        let (handles, strings) = (std::mem::take(&mut frame.handles), std::mem::take(&mut frame.strings));
+        Ok(unpack(self.ahead.body(&frame), handles, Some(strings), &self.limits)?)
     }
 
     fn take_bytes_into(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
         let taken = self.ahead.take_into(buffer, &self.socket, &self.limits);
-        taken.inspect_err(|error| self.has_ended |= error.ends_the_pipe())
+        self.noticed(taken)
     }
 
     /// Waits until bytes have come, and takes them.
@@ -113,17 +179,32 @@ impl<T> Receiver<T> {
         take: impl FnOnce(&mut Self) -> Result<B, RecvError>,
     ) -> Poll<Result<Option<B>, RecvError>> {
         ready!(self.budget.poll(context));
-        let kind = ready!(self.poll_kind(context));
-        Poll::Ready(match kind? {
+        let kind = ready!(self.poll_kind(context))?;
+        Poll::Ready(self.take_if_bytes(kind, take))
+    }
+
+    /// Takes what has come, if it is bytes.
+    fn take_if_bytes<B>(
+        &mut self,
+        kind: Option<Kind>,
+        take: impl FnOnce(&mut Self) -> Result<B, RecvError>,
+    ) -> Result<Option<B>, RecvError> {
+        match kind {
             Some(Kind::Bytes) => take(self).map(Some),
             Some(Kind::Message) => Err(RecvError::NotBytes),
             None => Ok(None),
-        })
+        }
     }
 
     fn take_bytes(&mut self) -> Result<Bytes, RecvError> {
         let frame = self.ahead.take_bytes(&self.socket, &self.limits);
-        Ok(self.ahead.own_body(frame.inspect_err(|error| self.has_ended |= error.ends_the_pipe())?))
+        let frame = self.noticed(frame)?;
+        Ok(self.ahead.own_body(frame))
+    }
+
+    /// What was taken; an error that ends the pipe does so here.
+    fn noticed<B>(&mut self, taken: Result<B, RecvError>) -> Result<B, RecvError> {
+        taken.inspect_err(|error| self.has_ended |= error.ends_the_pipe())
     }
 
     /// Waits until a frame has come whole, and says what it is; `None` at the end.
@@ -190,77 +271,6 @@ impl<T> Receiver<T> {
         self.has_ended = true;
         self.ahead.forget_slabs();
         error.map_or(Ok(()), Err)
-    }
-}
-
-impl<T> Receiver<T> {
-    /// Receives the next message; `None` if the sender is gone and everything has been received.
-    ///
-    /// # Errors
-    /// A message that cannot be read is lost, and the next one comes after it; see [`RecvError`].
-    ///
-    /// # Cancel safety
-    /// Safe: nothing is lost if it is dropped.
-    pub async fn recv(&mut self) -> Result<Option<T>, RecvError>
-    where
-        T: Message,
-    {
-        poll_fn(|context| self.poll_recv(context)).await
-    }
-
-    /// Receives the next message, if it has come whole.
-    ///
-    /// # Errors
-    /// [`Empty`](TryRecvError::Empty) if not, [`Closed`](TryRecvError::Closed) if none will; else as [`recv`](Self::recv).
-    pub fn try_recv(&mut self) -> Result<T, TryRecvError>
-    where
-        T: Message,
-    {
-        match self.try_kind()? {
-            Some(Some(kind)) => Ok(self.take_message(kind)?),
-            Some(None) => Err(TryRecvError::Closed),
-            None => Err(TryRecvError::Empty),
-        }
-    }
-
-    /// Receives the next message, and blocks this thread meanwhile: for a plain process function, or a thread of its own. It
-    /// needs no runtime.
-    ///
-    /// # Errors
-    /// As [`recv`](Self::recv).
-    pub fn blocking_recv(&mut self) -> Result<Option<T>, RecvError>
-    where
-        T: Message,
-    {
-        self.blocking_kind()?.map(|kind| self.take_message(kind)).transpose()
-    }
-
-    fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<T>, RecvError>>
-    where
-        T: Message,
-    {
-        ready!(self.budget.poll(context));
-        let kind = ready!(self.poll_kind(context));
-        Poll::Ready(match kind? {
-            Some(kind) => self.take_message(kind).map(Some),
-            None => Ok(None),
-        })
-    }
-
-    fn take_message(&mut self, kind: Kind) -> Result<T, RecvError>
-    where
-        T: Message,
-    {
-        if kind != Kind::Message {
-            return Err(RecvError::NotAMessage);
-        }
-        if let Some(body) = self.ahead.take_plain() {
-            return Ok(unpack(body, VecDeque::new(), Some(VecDeque::new()), &self.limits)?);
-        }
-        let frame = self.ahead.take(&self.socket, &self.limits);
-        let mut frame = frame.inspect_err(|error| self.has_ended |= error.ends_the_pipe())?;
-        let (handles, strings) = (std::mem::take(&mut frame.handles), std::mem::take(&mut frame.strings));
-        Ok(unpack(self.ahead.body(&frame), handles, Some(strings), &self.limits)?)
     }
 }
 

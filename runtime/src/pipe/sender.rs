@@ -105,6 +105,47 @@ impl<T> Sender<T> {
         self.limits
     }
 
+    /// Sends a message: waits until there is room for it, and hands it over.
+    ///
+    /// # Errors
+    /// The message comes back if it was not sent. One that cannot be encoded or exceeds a limit leaves the pipe as it was. After
+    /// any other error the pipe is done: its receiver is gone, or the system does not let it through.
+    ///
+    /// # Cancel safety
+    /// Safe: if it is dropped before it is ready, nothing of the message was sent; it is dropped with the future.
+    pub async fn send(&mut self, message: T) -> Result<(), SendError<T>>
+    where
+        T: Message,
+    {
+        let sent = poll_fn(|context| self.poll_accepted(context, |sender| sender.accept(&message)));
+        sent.await.map_err(|refusal| refusal.with(message))
+    }
+
+    /// Sends a message, if there is room for it now.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`Full`](TrySendError::Full) if there is none.
+    pub fn try_send(&mut self, message: T) -> Result<(), TrySendError<T>>
+    where
+        T: Message,
+    {
+        let sent = self.try_room().and_then(|()| self.accept(&message));
+        sent.map_err(|refusal| (message, refusal).into())
+    }
+
+    /// Sends a message, and blocks this thread meanwhile: for a plain process function, or a thread of its own. It needs no
+    /// runtime.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn blocking_send(&mut self, message: T) -> Result<(), SendError<T>>
+    where
+        T: Message,
+    {
+        let sent = self.blocking_accepted(|sender| sender.accept(&message));
+        sent.map_err(|refusal| refusal.with(message))
+    }
+
     /// Waits until everything that was accepted is with the kernel: from there it reaches the receiver, whatever becomes of
     /// this process.
     ///
@@ -138,6 +179,14 @@ impl<T> Sender<T> {
         sent.await.map_err(|refusal| refusal.with(()))
     }
 
+    /// As [`send_bytes`](Self::send_bytes), blocking this thread meanwhile.
+    ///
+    /// # Errors
+    /// As [`send_bytes`](Self::send_bytes).
+    pub fn blocking_send_bytes(&mut self, bytes: &[u8]) -> Result<(), SendError<()>> {
+        self.blocking_accepted(|sender| sender.accept_bytes(bytes)).map_err(|refusal| refusal.with(()))
+    }
+
     /// Waits until there is room, and until what is to be accepted finds it.
     fn poll_accepted(
         &mut self,
@@ -164,14 +213,6 @@ impl<T> Sender<T> {
         let heard = ready!(self.numbers.poll_by(&self.socket, context, || aside.take_back().map(Done::Some)));
         self.numbers.stop();
         Poll::Ready(heard)
-    }
-
-    /// As [`send_bytes`](Self::send_bytes), blocking this thread meanwhile.
-    ///
-    /// # Errors
-    /// As [`send_bytes`](Self::send_bytes).
-    pub fn blocking_send_bytes(&mut self, bytes: &[u8]) -> Result<(), SendError<()>> {
-        self.blocking_accepted(|sender| sender.accept_bytes(bytes)).map_err(|refusal| refusal.with(()))
     }
 
     fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -241,6 +282,26 @@ impl<T> Sender<T> {
         }
     }
 
+    fn accept(&mut self, message: &T) -> Result<(), Refusal>
+    where
+        T: Message,
+    {
+        let room = std::mem::take(&mut self.scratch);
+        let packed = pack_into(room, Some(&mut self.aside), message, &self.limits);
+        let mut parcel = packed.map_err(|error| {
+            self.aside.clear();
+            Refusal::Encode(error)
+        })?;
+        // Each byte of the head takes as many descriptors as there may be: with that many it stays long.
+        let is_long =
+            parcel.bytes.len() >= ASIDE && self.aside.count() < MOST && parcel.handles.len() < MAX_HANDLES;
+        if is_long {
+            self.aside.put_owned(std::mem::take(&mut parcel.bytes));
+        }
+        self.check_slabs()?;
+        self.take_in(Kind::Message, is_long, parcel)
+    }
+
     fn accept_bytes(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         let (size, limit) = (bytes.len() as u64, self.limits.max_message);
         if size > limit {
@@ -296,69 +357,6 @@ impl<T> Sender<T> {
         self.scratch = bytes;
         self.is_roomy = pushed.map_err(io::Error::from)? == Waiting::Little;
         Ok(())
-    }
-}
-
-impl<T> Sender<T> {
-    /// Sends a message: waits until there is room for it, and hands it over.
-    ///
-    /// # Errors
-    /// The message comes back if it was not sent. One that cannot be encoded or exceeds a limit leaves the pipe as it was. After
-    /// any other error the pipe is done: its receiver is gone, or the system does not let it through.
-    ///
-    /// # Cancel safety
-    /// Safe: if it is dropped before it is ready, nothing of the message was sent; it is dropped with the future.
-    pub async fn send(&mut self, message: T) -> Result<(), SendError<T>>
-    where
-        T: Message,
-    {
-        let sent = poll_fn(|context| self.poll_accepted(context, |sender| sender.accept(&message)));
-        sent.await.map_err(|refusal| refusal.with(message))
-    }
-
-    /// Sends a message, if there is room for it now.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send), and [`Full`](TrySendError::Full) if there is none.
-    pub fn try_send(&mut self, message: T) -> Result<(), TrySendError<T>>
-    where
-        T: Message,
-    {
-        let sent = self.try_room().and_then(|()| self.accept(&message));
-        sent.map_err(|refusal| (message, refusal).into())
-    }
-
-    /// Sends a message, and blocks this thread meanwhile: for a plain process function, or a thread of its own. It needs no
-    /// runtime.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send).
-    pub fn blocking_send(&mut self, message: T) -> Result<(), SendError<T>>
-    where
-        T: Message,
-    {
-        let sent = self.blocking_accepted(|sender| sender.accept(&message));
-        sent.map_err(|refusal| refusal.with(message))
-    }
-
-    fn accept(&mut self, message: &T) -> Result<(), Refusal>
-    where
-        T: Message,
-    {
-        let room = std::mem::take(&mut self.scratch);
-        let packed = pack_into(room, Some(&mut self.aside), message, &self.limits);
-        let mut parcel = packed.map_err(|error| {
-            self.aside.clear();
-            Refusal::Encode(error)
-        })?;
-        // Each byte of the head takes as many descriptors as there may be: with that many it stays long.
-        let is_long =
-            parcel.bytes.len() >= ASIDE && self.aside.count() < MOST && parcel.handles.len() < MAX_HANDLES;
-        if is_long {
-            self.aside.put_owned(std::mem::take(&mut parcel.bytes));
-        }
-        self.check_slabs()?;
-        self.take_in(Kind::Message, is_long, parcel)
     }
 }
 
