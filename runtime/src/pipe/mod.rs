@@ -71,6 +71,7 @@ mod frame;
 mod lingering;
 mod outbox;
 mod pace;
+mod queue;
 mod receiver;
 mod sender;
 #[cfg(test)]

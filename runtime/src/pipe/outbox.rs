@@ -1,15 +1,13 @@
-//! What a sender has accepted, and the kernel has not taken yet.
+//! What a sender has accepted, and who writes it: the sender, a task of its runtime, or one of the control thread.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::runtime::Handle;
 use tokio::select;
@@ -18,21 +16,10 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use super::lingering::Lingering;
+use super::queue::{BATCH, Broken, Queue, Waiting, Written};
 use super::watch::{Done, Watch};
 use crate::control::Control;
-use crate::wire::handles::{self, CROWDED, MAX_HANDLES};
-
-/// Short messages are gathered in pieces of up to this many bytes.
-const PIECE: usize = 64 << 10;
-
-/// How many bytes may wait for the receiver to make room, besides what the kernel holds. More is not accepted.
-const BACKLOG: usize = 64 << 10;
-
-/// How many bytes of a run of messages are written at once.
-const BATCH: usize = 16 << 10;
-
-/// How many pieces go with one call.
-const AT_ONCE: usize = 16;
+use crate::wire::handles::CROWDED;
 
 /// How long the control thread leaves it to the sender to write what it has accepted.
 const TICK: Duration = Duration::from_millis(1);
@@ -55,58 +42,14 @@ pub(super) struct Outbox {
     was_alone: AtomicBool,
 }
 
+/// What its tasks share.
 #[derive(Debug, Default)]
 struct State {
-    pieces: VecDeque<Piece>,
-    /// Bytes in all of them.
-    unsent: usize,
-    /// Messages that came since something was written.
-    gathered: usize,
-    /// Descriptors beside them.
-    handles: usize,
-    /// The room of a piece that was written.
-    spare: Vec<u8>,
-    /// How much is to wait before the socket is tried again: it was full.
-    next_write: usize,
-    broken: Option<Broken>,
+    queue: Queue,
     /// Whether a task of the control thread looks after it.
     is_drained: bool,
     /// The sender's task, if it waits. Room that others make by writing is no event of the socket's.
     sender: Option<Waker>,
-}
-
-/// Bytes, and the descriptors that go beside the first of them.
-#[derive(Debug, Default)]
-pub(super) struct Piece {
-    pub(super) bytes: Vec<u8>,
-    written: usize,
-    pub(super) handles: Vec<Arc<OwnedFd>>,
-}
-
-/// Why nothing can be written any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Broken {
-    /// The receiver is gone.
-    Closed,
-    System(Errno),
-}
-
-/// What waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Waiting {
-    Little,
-    /// So many bytes, or descriptors, that one more message may not.
-    Much,
-}
-
-/// What came of writing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Written {
-    All,
-    /// The receiver has not made room.
-    Full,
-    /// The system is short of something that comes back: memory, or descriptors in flight.
-    Crowded,
 }
 
 impl Outbox {
@@ -131,7 +74,8 @@ impl Outbox {
     /// If nothing can be written any more.
     pub(super) fn is_empty(&self) -> Result<bool, Broken> {
         let state = self.state();
-        state.broken.map_or(Ok(state.unsent == 0), Err)
+        state.queue.check()?;
+        Ok(state.queue.unsent() == 0)
     }
 
     /// Whether one more message may wait.
@@ -140,7 +84,8 @@ impl Outbox {
     /// If nothing can be written any more.
     pub(super) fn has_room(&self) -> Result<bool, Broken> {
         let state = self.state();
-        state.broken.map_or(Ok(state.waiting() == Waiting::Little), Err)
+        state.queue.check()?;
+        Ok(state.queue.waiting() == Waiting::Little)
     }
 
     /// Whether something waits, or did a moment ago.
@@ -155,7 +100,7 @@ impl Outbox {
 
     /// Takes a frame, its head with the descriptors beside it and its long strings, and writes. One of a run waits for more of
     /// it, and is written soon whether or not its sender is used again: at the next chance of the runtime that is current,
-    /// and by the control thread where that does not come.
+    /// and by the control thread where that does not come. Where no runtime is current it is written at once.
     ///
     /// # Errors
     /// If nothing can be written any more.
@@ -167,16 +112,16 @@ impl Outbox {
         is_run: bool,
     ) -> Result<Waiting, Broken> {
         let mut state = self.state();
-        state.push(head, handles, strings);
+        state.queue.push(head, handles, strings);
         let batch = if is_run { BATCH } else { 0 };
-        if state.unsent >= batch.max(state.next_write) || state.broken.is_some() {
+        if state.queue.is_due(batch) {
             self.write_locked(&mut state)?;
         }
-        let waiting = state.waiting();
-        if state.unsent > 0 {
+        let waiting = state.queue.waiting();
+        if state.queue.unsent() > 0 {
             self.waits.store(true, Relaxed);
             // Looked at before it is written: that is cheaper, and most find it set.
-            let flushes = state.unsent < batch
+            let flushes = state.queue.unsent() < batch
                 && !self.is_flushing.load(Relaxed)
                 && !self.is_flushing.swap(true, Relaxed);
             self.drain_locked(state);
@@ -196,12 +141,21 @@ impl Outbox {
         self.write_locked(&mut self.state())
     }
 
-    /// The same, for the sender, who may wait for it.
+    /// As [`write`](Self::write), for a [`Watch`]: where there is no room it would block. What the system is short of is not
+    /// waited for here.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or that nothing can be written any more.
+    pub(super) fn write_or_block(&self) -> io::Result<Done<Written>> {
+        or_block(self.write())
+    }
+
+    /// As [`write`](Self::write), by a task: wakes the sender's, which may wait for room.
     fn write_for_sender(&self) -> Result<Written, Broken> {
         let mut state = self.state();
-        let before = state.unsent;
+        let before = state.queue.unsent();
         let written = self.write_locked(&mut state);
-        let sender = if state.unsent < before { state.sender.take() } else { None };
+        let sender = if state.queue.unsent() < before { state.sender.take() } else { None };
         drop(state);
         sender.into_iter().for_each(Waker::wake);
         written
@@ -213,8 +167,8 @@ impl Outbox {
     }
 
     fn write_locked(&self, state: &mut State) -> Result<Written, Broken> {
-        let written = state.write(&self.socket);
-        if state.unsent == 0 {
+        let written = state.queue.write(&self.socket);
+        if state.queue.unsent() == 0 {
             self.waits.store(false, Relaxed);
             if state.is_drained {
                 self.emptied.notify_one();
@@ -223,16 +177,11 @@ impl Outbox {
         written
     }
 
-    /// The same, for a [`Watch`]; memory that the system is short of is not waited for here.
-    pub(super) fn write_or_block(&self) -> io::Result<Done<Written>> {
-        or_block(self.write())
-    }
-
     fn flush_soon(self: &Arc<Self>) {
         let flushing = Flushing(Arc::downgrade(self));
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(flushing.flush())),
-            // The control thread will.
+            // Nothing would come between this thread's messages: what is dropped writes now.
             Err(_none) => drop(flushing),
         }
     }
@@ -243,7 +192,7 @@ impl Outbox {
     }
 
     fn drain_locked(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
-        if state.is_drained || state.unsent == 0 {
+        if state.is_drained || state.queue.unsent() == 0 {
             return;
         }
         // Without a control thread there is no process left to speak of.
@@ -263,126 +212,9 @@ impl Outbox {
     /// Whether the control thread is done.
     fn is_drained(&self) -> bool {
         let mut state = self.state();
-        let is_drained = state.unsent == 0;
+        let is_drained = state.queue.unsent() == 0;
         state.is_drained = !is_drained;
         is_drained
-    }
-}
-
-impl State {
-    /// Behind descriptors nothing may wait: so their number stays bounded.
-    fn waiting(&self) -> Waiting {
-        if self.unsent <= BACKLOG && self.handles == 0 { Waiting::Little } else { Waiting::Much }
-    }
-
-    fn push(&mut self, head: &[&[u8]], handles: Vec<Arc<OwnedFd>>, strings: Vec<Vec<u8>>) {
-        if self.broken.is_some() {
-            return;
-        }
-        self.gathered += 1;
-        self.push_head(head, handles);
-        for bytes in strings {
-            self.unsent += bytes.len();
-            self.pieces.push_back(Piece { bytes, ..Piece::default() });
-        }
-    }
-
-    fn push_head(&mut self, head: &[&[u8]], handles: Vec<Arc<OwnedFd>>) {
-        let length: usize = head.iter().map(|part| part.len()).sum();
-        self.unsent += length;
-        self.handles += handles.len();
-        let fits = |piece: &&mut Piece| handles.is_empty() && piece.bytes.len() + length <= PIECE;
-        if let Some(last) = self.pieces.back_mut().filter(fits) {
-            head.iter().for_each(|part| last.bytes.extend_from_slice(part));
-            return;
-        }
-        let mut bytes = std::mem::take(&mut self.spare);
-        bytes.reserve(length);
-        head.iter().for_each(|part| bytes.extend_from_slice(part));
-        if handles.len() <= MAX_HANDLES {
-            self.pieces.push_back(Piece { bytes, written: 0, handles });
-        } else {
-            self.push_in_turns(bytes, &handles);
-        }
-    }
-
-    /// More descriptors than go with one call: each byte takes as many as there may be.
-    fn push_in_turns(&mut self, mut bytes: Vec<u8>, handles: &[Arc<OwnedFd>]) {
-        let mut turns = handles.chunks(MAX_HANDLES).peekable();
-        while let Some(turn) = turns.next() {
-            let rest = if turns.peek().is_some() { bytes.split_off(1) } else { Vec::new() };
-            self.pieces.push_back(Piece { bytes, written: 0, handles: turn.to_vec() });
-            bytes = rest;
-        }
-    }
-
-    fn write(&mut self, socket: &OwnedFd) -> Result<Written, Broken> {
-        if let Some(broken) = self.broken {
-            return Err(broken);
-        }
-        while self.unsent > 0 {
-            match self.write_once(socket) {
-                Ok(written) => {
-                    self.gathered = 0;
-                    self.advance(written);
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
-                    self.next_write = self.unsent + BATCH;
-                    return Ok(Written::Full);
-                }
-                Err(Errno::TOOMANYREFS | Errno::NOMEM | Errno::NOBUFS) => return Ok(Written::Crowded),
-                Err(error) => return Err(self.give_up(error)),
-            }
-        }
-        self.next_write = 0;
-        Ok(Written::All)
-    }
-
-    fn write_once(&self, socket: &OwnedFd) -> rustix::io::Result<usize> {
-        let mut slices = [IoSlice::new(&[]); AT_ONCE];
-        let first = self.pieces.front().map_or(&[][..], |piece| &piece.handles);
-        let mut count = 0;
-        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
-            if count > 0 && !piece.handles.is_empty() {
-                break;
-            }
-            *slice = IoSlice::new(&piece.bytes[piece.written..]);
-            count += 1;
-        }
-        let beside: Vec<_> = first.iter().map(AsFd::as_fd).collect();
-        handles::send_now(socket, &slices[..count], &beside)
-    }
-
-    fn advance(&mut self, mut written: usize) {
-        self.unsent -= written;
-        while let Some(first) = self.pieces.front_mut() {
-            self.handles -= first.handles.len();
-            first.handles = Vec::new();
-            let left = first.bytes.len() - first.written;
-            if written < left {
-                first.written += written;
-                return;
-            }
-            written -= left;
-            if let Some(Piece { mut bytes, .. }) = self.pieces.pop_front()
-                && bytes.capacity() <= 2 * PIECE
-            {
-                bytes.clear();
-                self.spare = bytes;
-            }
-            if written == 0 {
-                return;
-            }
-        }
-    }
-
-    fn give_up(&mut self, error: Errno) -> Broken {
-        let is_gone = matches!(error, Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN);
-        let broken = if is_gone { Broken::Closed } else { Broken::System(error) };
-        let (is_drained, sender) = (self.is_drained, self.sender.take());
-        *self = Self { broken: Some(broken), is_drained, sender, ..Self::default() };
-        broken
     }
 }
 
@@ -405,7 +237,7 @@ impl Flushing {
         loop {
             yield_now().await;
             let Some(outbox) = self.0.upgrade() else { return };
-            let unsent = outbox.state().unsent;
+            let unsent = outbox.state().queue.unsent();
             if unsent <= waits {
                 return;
             }
@@ -418,7 +250,7 @@ impl Drop for Flushing {
     fn drop(&mut self) {
         let Some(outbox) = self.0.upgrade() else { return };
         outbox.is_flushing.store(false, Relaxed);
-        if outbox.state().gathered == 1 {
+        if outbox.state().queue.gathered() == 1 {
             outbox.was_alone.store(true, Relaxed);
         }
         // What comes of it is told to whoever sends next; what is left is for the control thread.
@@ -443,15 +275,6 @@ async fn drain(outbox: Arc<Outbox>, _until_then: Lingering) {
                 () = outbox.write_when_there_is_room() => {}
                 () = outbox.emptied.notified() => {}
             }
-        }
-    }
-}
-
-impl From<Broken> for io::Error {
-    fn from(broken: Broken) -> Self {
-        match broken {
-            Broken::Closed => io::ErrorKind::BrokenPipe.into(),
-            Broken::System(error) => error.into(),
         }
     }
 }
