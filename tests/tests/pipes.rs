@@ -288,28 +288,25 @@ fn doubles_bytes_plainly(mut bytes_in: Receiver<()>, mut bytes_out: Sender<()>) 
     }
 }
 
+async fn doubled_by(child: impl FnOnce(Pipe<u64, u64>) -> Call<Result<u64, Failure>>) {
+    let (mut ours, theirs) = pipe().unwrap();
+    let mut child = child(theirs).spawn().await.unwrap();
+    for n in 0..100 {
+        ours.send(n).await.unwrap();
+        assert_eq!(ours.recv().await.unwrap(), Some(2 * n));
+    }
+    drop(ours);
+    assert_eq!(child.join().await.unwrap().unwrap(), 100);
+}
+
 isolated! {
     /// A pipe end is an argument; its other end sees that the child is done with it.
     async fn co01_a_pipe_to_a_child() {
-        let (mut ours, theirs) = pipe::<u64, u64>().unwrap();
-        let mut child = doubles(theirs).spawn().await.unwrap();
-        for n in 0..100 {
-            ours.send(n).await.unwrap();
-            assert_eq!(ours.recv().await.unwrap(), Some(2 * n));
-        }
-        drop(ours);
-        assert_eq!(child.join().await.unwrap().unwrap(), 100);
+        doubled_by(doubles).await;
     }
 
     async fn a_pipe_to_a_plain_child() {
-        let (mut ours, theirs) = pipe::<u64, u64>().unwrap();
-        let mut child = doubles_plainly(theirs).spawn().await.unwrap();
-        for n in 0..100 {
-            ours.send(n).await.unwrap();
-            assert_eq!(ours.recv().await.unwrap(), Some(2 * n));
-        }
-        drop(ours);
-        assert_eq!(child.join().await.unwrap().unwrap(), 100);
+        doubled_by(doubles_plainly).await;
     }
 
     async fn handles_in_a_result() {

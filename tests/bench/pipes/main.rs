@@ -103,34 +103,24 @@ impl<'a> Bench<'a> {
 
     fn round_trips(&mut self, cores: Cores) -> io::Result<()> {
         let (here, there) = (cores.here()?, cores.there()?);
-        let mut ours = self.runtime.block_on(ours::RoundTrip::start(there))?;
+        let ours = self.runtime.block_on(ours::RoundTrip::start(there))?;
         let framed = FramedRoundTrip::start(|socket| echo_frames(socket, there));
-        let mut framed = self.runtime.block_on(framed)?;
+        let framed = self.runtime.block_on(framed)?;
 
-        let mut group = self.group(&format!("round trip, cores: {cores:?}"), ROUND_TRIPS, here)?;
-        group.alone("ours", &mut ours);
-        group.alone("limit: framed", &mut framed);
-        group.compare("ours / framed", &mut ours, &mut framed)?;
-        drop(group);
-        self.end(ours)?;
-        self.end(framed)
+        let group = self.group(&format!("round trip, cores: {cores:?}"), ROUND_TRIPS, here)?;
+        group.both(ours, "framed", framed)
     }
 
     fn one_way<T: Sample>(&mut self) -> io::Result<()> {
         let (here, there) = (Cores::Two.here()?, Cores::Two.there()?);
         let (message, last) = (T::new(false), T::new(true));
         let ours = ours::OneWay::start(message.clone(), last.clone(), |pipe| T::take(pipe, there));
-        let mut ours = self.runtime.block_on(ours)?;
+        let ours = self.runtime.block_on(ours)?;
         let framed = FramedOneWay::start(message, last, |socket| T::take_framed(socket, there));
-        let mut framed = self.runtime.block_on(framed)?;
+        let framed = self.runtime.block_on(framed)?;
 
-        let mut group = self.group(&format!("one way, {}", T::NAME), SMALL, here)?;
-        group.alone("ours", &mut ours);
-        group.alone("limit: framed", &mut framed);
-        group.compare("ours / framed", &mut ours, &mut framed)?;
-        drop(group);
-        self.end(ours)?;
-        self.end(framed)
+        let group = self.group(&format!("one way, {}", T::NAME), SMALL, here)?;
+        group.both(ours, "framed", framed)
     }
 
     fn bodies(&mut self, name: &str, length: usize, turns: Turns) -> io::Result<()> {
@@ -161,21 +151,16 @@ impl<'a> Bench<'a> {
     fn handles(&mut self, cores: Cores) -> io::Result<()> {
         let (here, there) = (cores.here()?, cores.there()?);
         let some_file = || File::open("/dev/null").map(OwnedFd::from);
-        let mut ours = self.runtime.block_on(ours::Handles::start(some_file()?, there))?;
+        let ours = self.runtime.block_on(ours::Handles::start(some_file()?, there))?;
         let rights = Rights::start(some_file()?, |socket| echo_rights(socket, there));
-        let mut rights = self.runtime.block_on(rights)?;
+        let rights = self.runtime.block_on(rights)?;
 
-        let mut group = self.group(&format!("handle there and back, cores: {cores:?}"), ROUND_TRIPS, here)?;
-        group.alone("ours", &mut ours);
-        group.alone("limit: SCM_RIGHTS", &mut rights);
-        group.compare("ours / SCM_RIGHTS", &mut ours, &mut rights)?;
-        drop(group);
-        self.end(ours)?;
-        self.end(rights)
+        let group = self.group(&format!("handle there and back, cores: {cores:?}"), ROUND_TRIPS, here)?;
+        group.both(ours, "SCM_RIGHTS", rights)
     }
 
     fn end(&self, contender: impl Contender) -> io::Result<()> {
-        self.runtime.block_on(contender.end())
+        self.runtime.block_on(contender.into_peer().end())
     }
 
     /// Contenders that are there already, measured with this thread on a core.
@@ -215,6 +200,17 @@ impl Group<'_> {
                 start.elapsed()
             });
         });
+    }
+
+    /// Ours, beside the least that it can cost.
+    fn both(mut self, mut ours: impl Contender, name: &str, mut limit: impl Contender) -> io::Result<()> {
+        self.alone("ours", &mut ours);
+        self.alone(&format!("limit: {name}"), &mut limit);
+        self.compare(&format!("ours / {name}"), &mut ours, &mut limit)?;
+        let runtime = self.runtime;
+        drop(self);
+        runtime.block_on(ours.into_peer().end())?;
+        runtime.block_on(limit.into_peer().end())
     }
 
     /// In turns.

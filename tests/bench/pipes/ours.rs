@@ -65,9 +65,8 @@ impl Contender for RoundTrip {
         &self.peer
     }
 
-    async fn end(self) -> io::Result<()> {
-        drop(self.pipe);
-        self.peer.end().await
+    fn into_peer(self) -> Peer {
+        self.peer
     }
 }
 
@@ -102,9 +101,8 @@ impl Contender for Handles {
         &self.peer
     }
 
-    async fn end(self) -> io::Result<()> {
-        drop(self.pipe);
-        self.peer.end().await
+    fn into_peer(self) -> Peer {
+        self.peer
     }
 }
 
@@ -159,9 +157,8 @@ impl<T: Message + Clone> Contender for OneWay<T> {
         &self.peer
     }
 
-    async fn end(self) -> io::Result<()> {
-        drop(self.pipe);
-        self.peer.end().await
+    fn into_peer(self) -> Peer {
+        self.peer
     }
 }
 
@@ -224,8 +221,7 @@ impl Contender for Raw {
         &self.peer
     }
 
-    async fn end(self) -> io::Result<()> {
-        drop(self.pipe);
-        self.peer.end().await
+    fn into_peer(self) -> Peer {
+        self.peer
     }
 }

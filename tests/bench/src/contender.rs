@@ -17,8 +17,8 @@ pub trait Contender {
     /// The child.
     fn peer(&self) -> &Peer;
 
-    /// Ends the child.
-    fn end(self) -> impl Future<Output = io::Result<()>>;
+    /// The child alone: its link to this process is closed.
+    fn into_peer(self) -> Peer;
 }
 
 /// The child of a contender: it returns when its link to this process is closed.

@@ -112,9 +112,8 @@ impl Contender for FramedRoundTrip {
         &self.peer
     }
 
-    async fn end(self) -> io::Result<()> {
-        drop(self.frames);
-        self.peer.end().await
+    fn into_peer(self) -> Peer {
+        self.peer
     }
 }
 
@@ -157,8 +156,7 @@ impl<T: Serialize> Contender for FramedOneWay<T> {
         &self.peer
     }
 
-    async fn end(self) -> io::Result<()> {
-        drop(self.frames);
-        self.peer.end().await
+    fn into_peer(self) -> Peer {
+        self.peer
     }
 }

@@ -64,8 +64,7 @@ impl Contender for Streamed {
         &self.peer
     }
 
-    async fn end(self) -> io::Result<()> {
-        drop(self.socket);
-        self.peer.end().await
+    fn into_peer(self) -> Peer {
+        self.peer
     }
 }
