@@ -171,6 +171,12 @@ async fn answers(mut pipe: Pipe<u64, Pair>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Until this process has heard the bells that it has rung itself: the runtime looks for what has come when it has nothing else to
+/// do, as here.
+async fn heard() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
 isolated! {
     /// Readers of several processes at the same time; a writer comes when the last has gone.
     async fn readers_share() {
@@ -323,6 +329,7 @@ isolated! {
         let second = tokio::spawn(async move { *other.write().await.unwrap() = [1, 1] });
         tokio::task::yield_now().await;
         drop(held);
+        heard().await;
         drop(first);
         in_time(second).await.unwrap();
         assert_eq!(*pair.read().await.unwrap(), [1, 1]);
