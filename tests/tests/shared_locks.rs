@@ -1,16 +1,80 @@
-//! Locks in shared memory.
+//! Locks in shared memory: SY01 to SY04, F5, requirements 26 and 28.
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
-use std::time::Duration;
+use std::os::unix::process::CommandExt;
+use std::pin::Pin;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use procession::shared::{Mutex, Region};
-use procession::{Failure, ProcessSet, process};
-use procession_tests::isolated;
+use futures::poll;
+use nix::libc;
+use procession::pipe::Receiver;
+use procession::shared::{Locked, Mutex, MutexGuard, Region, TryLockError};
+use procession::{Failure, Process, ProcessSet, process, simplex};
+use procession_tests::{eventually_async, isolated, patience, state};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn in_time<F: Future>(future: F) -> F::Output {
+    timeout(patience(20 * SECOND), future).await.expect("in time")
+}
+
+fn send(to: u32, signal: Signal) {
+    kill_process(Pid::from_raw(to.cast_signed()).unwrap(), signal).unwrap();
+}
+
+fn is_locked(lock: &Mutex<u64>) -> bool {
+    matches!(lock.try_lock(), Err(TryLockError::WouldBlock))
+}
+
+/// That a process has it.
+async fn owned_by(lock: &Mutex<u64>, process: &Process<impl Sized>) {
+    eventually_async(20 * SECOND, || lock.owner() == Some(process.pid())).await;
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// How often somebody was woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+impl Woken {
+    fn poll<F: Future + ?Sized>(self: &Arc<Self>, future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(&Waker::from(Arc::clone(self))))
+    }
+
+    fn times(&self) -> usize {
+        self.0.load(SeqCst)
+    }
+}
 
 #[process]
 async fn adds(total: Mutex<u64>, times: u32) -> Result<(), Failure> {
     for _ in 0..times {
         *total.lock().await? += 1;
+    }
+    Ok(())
+}
+
+#[process]
+fn adds_blocking(total: Mutex<u64>, times: u32) -> Result<(), Failure> {
+    for _ in 0..times {
+        *total.blocking_lock()? += 1;
     }
     Ok(())
 }
@@ -23,7 +87,410 @@ async fn keeps(total: Mutex<u64>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Keeps it until it is told to go on.
+#[process]
+async fn keeps_until_told(total: Mutex<u64>, mut told: Receiver<()>) -> Result<(), Failure> {
+    let mut guard = total.lock().await?;
+    told.recv().await?;
+    *guard += 100;
+    Ok(())
+}
+
+/// Whether it is locked, and by whom, as another process sees it.
+#[process]
+fn looks(total: Mutex<u64>) -> (bool, Option<u32>) {
+    (is_locked(&total), total.owner())
+}
+
+#[process]
+async fn has_it_within(total: Mutex<u64>, limit: Duration) -> bool {
+    timeout(limit, total.lock()).await.is_ok()
+}
+
+#[process]
+async fn panics_inside(total: Mutex<u64>) -> Result<(), Failure> {
+    let mut guard = total.lock().await?;
+    *guard += 100;
+    panic!("as it was told to");
+}
+
+#[process]
+#[expect(clippy::exit, reason = "the test is about it")]
+fn exits_inside(total: Mutex<u64>) {
+    let mut guard = total.blocking_lock().unwrap();
+    *guard += 100;
+    std::process::exit(0);
+}
+
+/// Becomes another program.
+#[process]
+fn becomes_another_inside(total: Mutex<u64>) -> String {
+    let mut guard = total.blocking_lock().unwrap();
+    *guard += 100;
+    Command::new("sleep").arg("1000").exec().to_string()
+}
+
+/// Adds one. A fork of it has a copy of the guard, drops that, and looks: what it sees.
+#[process]
+#[expect(unsafe_code, reason = "what a program may do is what the test is about")]
+fn forks_inside(total: Mutex<u64>) -> i32 {
+    let mut guard = total.blocking_lock().unwrap();
+    *guard += 1;
+    // SAFETY: this process has one thread that takes locks.
+    match unsafe { libc::fork() } {
+        0 => {
+            drop(guard);
+            let is_as_before = is_locked(&total) && total.owner() == Some(std::os::unix::process::parent_id());
+            // SAFETY: nothing of it is to run.
+            unsafe { libc::_exit(if is_as_before { 7 } else { 8 }) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: the place is valid, and the child is this one's.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            assert_eq!(total.owner(), Some(std::process::id()));
+            libc::WEXITSTATUS(status)
+        }
+    }
+}
+
 isolated! {
+    /// SY01, SY04: one has it; who asks is told so; unlocking is dropping.
+    async fn sy01_free_and_locked() {
+        let total = Mutex::new(5_u64).unwrap();
+        let other = total.clone();
+        assert_eq!(total.owner(), None);
+        let guard = total.lock().await.unwrap();
+        assert!(is_locked(&total) && is_locked(&other));
+        assert_eq!(other.owner(), Some(std::process::id()));
+        assert_eq!(*guard, 5);
+        let token = guard.token();
+        drop(guard);
+        assert_eq!(total.owner(), None);
+        let guard = other.try_lock().unwrap();
+        assert!(guard.token() > token);
+        assert!(is_locked(&total));
+    }
+
+    /// SY02: two processes see that it is locked.
+    async fn sy02_locked_in_two_processes() {
+        let total = Mutex::new(0_u64).unwrap();
+        let guard = total.lock().await.unwrap();
+        assert_eq!(in_time(looks(total.clone())).await.unwrap(), (true, Some(std::process::id())));
+        drop(guard);
+        assert_eq!(in_time(looks(total.clone())).await.unwrap(), (false, None));
+    }
+
+    /// SY03: a guard unlocks when it is dropped: what was changed is the value, unless it was rolled back.
+    async fn sy03_dropped() {
+        let total = Mutex::new(0_u64).unwrap();
+        *total.lock().await.unwrap() = 1;
+        let mut guard = total.lock().await.unwrap();
+        *guard = 2;
+        guard.rollback();
+        assert_eq!(*total.lock().await.unwrap(), 1);
+    }
+
+    /// SY03: what a panic leaves half done is not the value, and the lock is free.
+    async fn sy03_panic() {
+        let total = Mutex::new(7_u64).unwrap();
+        let mine = total.clone();
+        let task = tokio::spawn(async move {
+            let mut guard = mine.lock().await.unwrap();
+            *guard = 8;
+            panic!("as it was told to");
+        });
+        assert!(task.await.unwrap_err().is_panic());
+        assert_eq!(*in_time(total.lock()).await.unwrap(), 7);
+        in_time(panics_inside(total.clone())).await.unwrap_err();
+        assert_eq!(*in_time(total.lock()).await.unwrap(), 7);
+    }
+
+    /// SY03: a task that is cancelled while it has the lock, or while it waits for it.
+    async fn sy03_cancelled() {
+        let total = Mutex::new(7_u64).unwrap();
+        let mine = total.clone();
+        let holder = tokio::spawn(async move {
+            let _guard = mine.lock().await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        eventually_async(20 * SECOND, || is_locked(&total)).await;
+        assert!(timeout(Duration::from_millis(5), total.lock()).await.is_err());
+        holder.abort();
+        assert_eq!(*in_time(total.lock()).await.unwrap(), 7);
+        assert!(!is_locked(&total));
+    }
+
+    /// Two wait here, and the first one gives up when it is woken: the second one gets it.
+    #[once]
+    async fn two_wait_and_the_first_is_dropped() {
+        let total = Mutex::new(0_u64).unwrap();
+        let (first_woken, second_woken) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
+        let guard = total.lock().await.unwrap();
+        let (mut first, mut second) = (Box::pin(total.lock()), Box::pin(total.lock()));
+        assert!(first_woken.poll(first.as_mut()).is_pending());
+        assert!(second_woken.poll(second.as_mut()).is_pending());
+        drop(guard);
+        // The control: it is the first one's turn alone, until that one is dropped.
+        assert_eq!((first_woken.times(), second_woken.times()), (1, 0));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(second_woken.times(), 0);
+        drop(first);
+        assert_eq!(second_woken.times(), 1);
+        assert!(second_woken.poll(second.as_mut()).is_ready());
+    }
+
+    /// The same where another process unlocks.
+    async fn two_wait_for_another_process_and_the_first_is_dropped() {
+        let total = Mutex::new(0_u64).unwrap();
+        let (mut tell, told) = simplex().unwrap();
+        let mut child = keeps_until_told(total.clone(), told).spawn().await.unwrap();
+        owned_by(&total, &child).await;
+        let (first_woken, second_woken) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
+        let (mut first, mut second) = (Box::pin(total.lock()), Box::pin(total.lock()));
+        assert!(first_woken.poll(first.as_mut()).is_pending());
+        assert!(second_woken.poll(second.as_mut()).is_pending());
+        tell.send(()).await.unwrap();
+        // The first one may have been woken for another reason before: then it has its turn already.
+        eventually_async(20 * SECOND, || first_woken.times() > 0 && total.owner().is_none()).await;
+        assert_eq!(second_woken.times(), 0);
+        drop(first);
+        assert_eq!(second_woken.times(), 1);
+        let Poll::Ready(guard) = second_woken.poll(second.as_mut()) else { panic!("it is free") };
+        assert_eq!(*guard.unwrap(), 100);
+        in_time(child.join()).await.unwrap().unwrap();
+    }
+
+    /// 26: the next one is told within milliseconds that an owner has died; how many is said, and not asserted.
+    async fn rr26_death_of_the_owner() {
+        let total = Mutex::new(5_u64).unwrap();
+        let mut took = Vec::new();
+        for _ in 0..20 {
+            let mut child = keeps(total.clone()).spawn().await.unwrap();
+            owned_by(&total, &child).await;
+            let mut waiting = Box::pin(total.lock());
+            assert!(poll!(&mut waiting).is_pending());
+            let began = Instant::now();
+            child.signaler().kill().unwrap();
+            let died = in_time(waiting).await.unwrap_err();
+            took.push(began.elapsed());
+            assert_eq!(*died.recover(), 5);
+            child.wait().await.unwrap();
+        }
+        took.sort();
+        println!("from a death to the next owner: {:?} in the middle, {:?} at most", took[10], took[19]);
+    }
+
+    /// 28: an owner that is stopped is not dead: nobody enters, however long it takes.
+    async fn rr28_stopped_owner() {
+        let total = Mutex::new(5_u64).unwrap();
+        let (mut tell, told) = simplex().unwrap();
+        let mut child = keeps_until_told(total.clone(), told).spawn().await.unwrap();
+        owned_by(&total, &child).await;
+        send(child.pid(), Signal::STOP);
+        eventually_async(20 * SECOND, || state(child.pid()) == Some('T')).await;
+        tell.send(()).await.unwrap();
+        let limit = Duration::from_millis(300);
+        let (other, here) = tokio::join!(has_it_within(total.clone(), limit), timeout(limit, total.lock()));
+        assert!(!other.unwrap() && here.is_err() && is_locked(&total));
+        assert_eq!(total.owner(), Some(child.pid()));
+        send(child.pid(), Signal::CONT);
+        assert_eq!(*in_time(total.lock()).await.unwrap(), 105);
+        in_time(child.join()).await.unwrap().unwrap();
+    }
+
+    /// A guard is kept across waits, and goes from thread to thread with its task.
+    #[threads(2)]
+    async fn a_guard_across_waits() {
+        fn is_send<T: Send>(value: T) -> T { value }
+        let total = Mutex::new(0_u64).unwrap();
+        let tasks = (0..4).map(|_| {
+            let total = total.clone();
+            tokio::spawn(is_send(async move {
+                for _ in 0..100 {
+                    let mut guard = total.lock().await.unwrap();
+                    let before = *guard;
+                    tokio::task::yield_now().await;
+                    *guard = before + 1;
+                }
+            }))
+        });
+        in_time(futures::future::try_join_all(tasks)).await.unwrap();
+        assert_eq!(*total.lock().await.unwrap(), 400);
+    }
+
+    /// `try_lock` finds out by itself that the owner has died; and until somebody says that the value is right, all are told.
+    async fn try_lock_after_a_death() {
+        let total = Mutex::new(5_u64).unwrap();
+        let mut child = keeps(total.clone()).spawn().await.unwrap();
+        owned_by(&total, &child).await;
+        assert!(is_locked(&total));
+        child.kill().await.unwrap();
+        for _ in 0..3 {
+            assert!(matches!(total.try_lock(), Err(TryLockError::OwnerDied(died)) if **died.guard() == 5));
+        }
+        let Err(TryLockError::OwnerDied(died)) = total.try_lock() else { panic!("nobody has recovered it") };
+        *died.recover() = 6;
+        assert_eq!(*total.try_lock().unwrap(), 6);
+    }
+
+    /// The same in another process, which drops what it is told.
+    async fn owner_died_is_told_to_each() {
+        let total = Mutex::new(5_u64).unwrap();
+        let mut child = keeps(total.clone()).spawn().await.unwrap();
+        owned_by(&total, &child).await;
+        child.kill().await.unwrap();
+        let error = in_time(adds(total.clone(), 1)).await.unwrap().unwrap_err();
+        assert!(format!("{error:?}").contains("a process died while it had the lock"), "{error:?}");
+        assert_eq!(*in_time(total.lock()).await.unwrap_err().recover(), 5);
+        in_time(adds(total.clone(), 1)).await.unwrap().unwrap();
+        assert_eq!(*total.lock().await.unwrap(), 6);
+    }
+
+    /// In plain functions, and beside async ones.
+    async fn blocking_lock_in_plain_functions() {
+        let total = Mutex::new(0_u64).unwrap();
+        let mut set = ProcessSet::new();
+        for _ in 0..2 {
+            set.spawn(adds_blocking(total.clone(), 1000)).await.unwrap();
+            set.spawn(adds(total.clone(), 1000)).await.unwrap();
+        }
+        while let Some(ended) = in_time(set.join_next()).await {
+            ended.unwrap().unwrap();
+        }
+        assert_eq!(*total.lock().await.unwrap(), 4000);
+    }
+
+    /// In a program without a runtime, whose child has the lock and dies.
+    fn without_a_runtime() {
+        let total = Mutex::new(5_u64).unwrap();
+        exits_inside(total.clone()).blocking().unwrap_err();
+        assert_eq!(*total.blocking_lock().unwrap_err().recover(), 5);
+        let waits = {
+            let total = total.clone();
+            thread::spawn(move || adds_blocking(total, 100).blocking().unwrap())
+        };
+        for _ in 0..100 {
+            *total.blocking_lock().unwrap() += 1;
+        }
+        waits.join().unwrap();
+        assert_eq!(*total.blocking_lock().unwrap(), 205);
+    }
+
+    /// Several runtimes of one process wait, and some threads that have none; another process has it.
+    fn several_runtimes() {
+        let total = Mutex::new(0_u64).unwrap();
+        let (mut tell, told) = simplex().unwrap();
+        let here = runtime();
+        let mut child = here.block_on(keeps_until_told(total.clone(), told).spawn()).unwrap();
+        here.block_on(owned_by(&total, &child));
+        let (waits, waiting) = std::sync::mpsc::channel();
+        let threads: Vec<_> = (0..6).map(|n| {
+            let (total, waits) = (total.clone(), waits.clone());
+            let adds = async move {
+                let mut lock = Box::pin(total.lock());
+                assert!(poll!(&mut lock).is_pending());
+                waits.send(()).unwrap();
+                *lock.await.unwrap() += 1;
+            };
+            thread::spawn(move || match n % 2 {
+                0 => runtime().block_on(adds),
+                _ => futures::executor::block_on(adds),
+            })
+        }).collect();
+        (0..6).for_each(|_| waiting.recv().unwrap());
+        here.block_on(tell.send(())).unwrap();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(*total.blocking_lock().unwrap(), 106);
+        here.block_on(in_time(child.join())).unwrap().unwrap();
+    }
+
+    /// A runtime ends while somebody waits in it: the others still hear of it, and a wait may go on in another runtime.
+    fn a_runtime_ends() {
+        let total = Mutex::new(0_u64).unwrap();
+        let (mut tell, told) = simplex().unwrap();
+        let here = runtime();
+        let mut child = here.block_on(keeps_until_told(total.clone(), told).spawn()).unwrap();
+        here.block_on(owned_by(&total, &child));
+        let (ended, mine, mut moves) = (runtime(), total.clone(), Box::pin(total.lock()));
+        let (waits, waiting) = tokio::sync::oneshot::channel();
+        drop(ended.spawn(async move {
+            let mut lock = Box::pin(mine.lock());
+            assert!(poll!(&mut lock).is_pending());
+            waits.send(()).unwrap();
+            drop(lock.await);
+        }));
+        ended.block_on(async {
+            waiting.await.unwrap();
+            assert!(poll!(&mut moves).is_pending());
+        });
+        drop(ended);
+        let waits = async {
+            assert!(poll!(&mut moves).is_pending());
+            tell.send(()).await.unwrap();
+            assert_eq!(*moves.await.unwrap(), 100);
+        };
+        here.block_on(in_time(waits));
+        here.block_on(in_time(child.join())).unwrap().unwrap();
+    }
+
+    /// Somebody waits in a runtime that nobody drives: other processes, and other runtimes, are not held up.
+    fn a_runtime_that_stands_still() {
+        let total = Mutex::new(0_u64).unwrap();
+        let (mut tell, told) = simplex().unwrap();
+        let (here, still) = (runtime(), runtime());
+        let mut child = here.block_on(keeps_until_told(total.clone(), told).spawn()).unwrap();
+        here.block_on(owned_by(&total, &child));
+        let mut first = Box::pin(total.lock());
+        still.block_on(async { assert!(poll!(&mut first).is_pending()) });
+        let waits = async {
+            let mut second = Box::pin(total.lock());
+            assert!(poll!(&mut second).is_pending());
+            tell.send(()).await.unwrap();
+            assert_eq!(*second.await.unwrap(), 100);
+            in_time(adds(total.clone(), 1)).await.unwrap().unwrap();
+        };
+        here.block_on(in_time(waits));
+        assert_eq!(*still.block_on(in_time(first)).unwrap(), 101);
+        here.block_on(in_time(child.join())).unwrap().unwrap();
+    }
+
+    /// Twenty processes.
+    async fn twenty_processes() {
+        let total = Mutex::new(0_u64).unwrap();
+        let mut set = ProcessSet::new();
+        for _ in 0..20 {
+            set.spawn(adds(total.clone(), 200)).await.unwrap();
+        }
+        while let Some(ended) = set.join_next().await {
+            ended.unwrap().unwrap();
+        }
+        assert_eq!(*in_time(total.lock()).await.unwrap(), 4000);
+    }
+
+    /// A fork that the program makes by itself has a copy of the guard, and not the lock.
+    async fn a_fork_with_a_guard() {
+        let total = Mutex::new(0_u64).unwrap();
+        assert_eq!(in_time(forks_inside(total.clone())).await.unwrap(), 7);
+        assert_eq!(*in_time(total.lock()).await.unwrap(), 1);
+    }
+
+    /// A process that leaves with the lock has died with it.
+    async fn exit_with_a_guard() {
+        let total = Mutex::new(5_u64).unwrap();
+        in_time(exits_inside(total.clone())).await.unwrap_err();
+        assert_eq!(*in_time(total.lock()).await.unwrap_err().recover(), 5);
+    }
+
+    /// So has one that has become another program, as soon as that ends.
+    async fn exec_with_a_guard() {
+        let total = Mutex::new(5_u64).unwrap();
+        let mut child = becomes_another_inside(total.clone()).spawn().await.unwrap();
+        owned_by(&total, &child).await;
+        drop(child.kill().await);
+        assert_eq!(*in_time(total.lock()).await.unwrap_err().recover(), 5);
+    }
+
     /// Increments of several processes: none is lost.
     async fn sy01_increments() {
         let total = Mutex::new(0_u64).unwrap();
