@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use futures::poll;
 use nix::libc;
 use procession::pipe::Receiver;
-use procession::shared::{Locked, Mutex, MutexGuard, Region, TryLockError};
+use procession::shared::{Mutex, Region, TryLockError};
 use procession::{Failure, Process, ProcessSet, process, simplex};
 use procession_tests::{eventually_async, isolated, patience, state};
 use rustix::process::{Pid, Signal, kill_process};
@@ -140,7 +140,8 @@ fn forks_inside(total: Mutex<u64>) -> i32 {
     match unsafe { libc::fork() } {
         0 => {
             drop(guard);
-            let is_as_before = is_locked(&total) && total.owner() == Some(std::os::unix::process::parent_id());
+            let is_as_before =
+                is_locked(&total) && total.owner() == Some(std::os::unix::process::parent_id());
             // SAFETY: nothing of it is to run.
             unsafe { libc::_exit(if is_as_before { 7 } else { 8 }) }
         }

@@ -15,7 +15,7 @@ use super::identity;
 use super::layout::{self, Layout};
 use super::lines::Lines;
 use super::listeners::Listeners;
-use super::waiters::{Turns, Waiters};
+use super::waiters::{Ticket, Turns, Waiters};
 use super::words::{Member, Members, SLOTS, Wait};
 use crate::sys::{self, Overlay, Place, Shared};
 
@@ -145,7 +145,7 @@ impl Attachment {
     /// to look again.
     pub(super) fn sleep(
         self: &Arc<Self>,
-        ticket: &mut Option<u64>,
+        ticket: &mut Option<Ticket>,
         at: usize,
         turns: Turns,
         (epoch, stirs): (u32, u64),
@@ -218,7 +218,7 @@ pub(super) struct Waiting<'a> {
     /// The place of the word that it sleeps by.
     at: usize,
     turns: Turns,
-    ticket: Option<u64>,
+    ticket: Option<Ticket>,
 }
 
 /// How often it tries in one poll: a hostile peer may wake it all the time.
@@ -263,13 +263,13 @@ impl<'a> Waiting<'a> {
     /// Leaves the turn to the next one, although this one sleeps: for what is too little for it, and may be enough for another.
     pub(super) fn pass(&self) {
         if let Some(ticket) = self.ticket {
-            self.attachment.waiters.pass(ticket, self.at);
+            self.attachment.waiters.pass(ticket);
         }
     }
 
     fn leave(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            self.attachment.waiters.leave(ticket, self.at);
+            self.attachment.waiters.leave(ticket);
         }
     }
 }

@@ -75,7 +75,7 @@ async fn joined(attachment: &Weak<Attachment>, epoch: u32) {
             return Poll::Pending;
         }
         if let Some(ticket) = ticket.take() {
-            attachment.waiters.leave(ticket, Layout::JOINS);
+            attachment.waiters.leave(ticket);
         }
         Poll::Ready(())
     })

@@ -1,43 +1,55 @@
 //! Those in this process that wait for something in a region.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+
+use tokio::runtime::{Handle, Id};
 
 /// How many of those that wait for the same are woken when it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turns {
-    /// The first, and the next one when it has got what it wants, or gives up: for what one of them can have.
+    /// The first of each runtime, and the next one when it has got what it wants, or gives up: for what one of them can have.
+    /// Not the first of all, because its runtime may have nobody who drives it.
     One,
     All,
 }
 
-/// The queues, by the place of the word that they wait by.
+/// The queues, by the place of the word that they wait by and the runtime in which they do.
 #[derive(Debug, Default)]
 pub(super) struct Waiters(Mutex<Queues>);
+
+type Key = (usize, Option<Id>);
 
 #[derive(Debug, Default)]
 struct Queues {
     tickets: u64,
     /// How often all were told to look again.
     stirs: u64,
-    queues: BTreeMap<usize, Queue>,
+    queues: HashMap<Key, Queue>,
 }
 
 #[derive(Debug)]
 struct Queue {
     turns: Turns,
-    waiting: VecDeque<Waiter>,
+    /// By their tickets, and so in the order in which they came.
+    waiting: BTreeMap<u64, Waiter>,
     /// Who was woken last, as long as it has neither slept again nor left: until then no other is.
     woken: Option<u64>,
 }
 
 #[derive(Debug)]
 struct Waiter {
-    ticket: u64,
     /// The number of wake-ups that it knows of.
     epoch: u32,
     waker: Waker,
+}
+
+/// A place in a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket {
+    number: u64,
+    key: Key,
 }
 
 impl Waiters {
@@ -54,60 +66,54 @@ impl Waiters {
     /// was read: then who was woken still is, so that its turn is not lost.
     pub(super) fn sleep(
         &self,
-        ticket: Option<u64>,
+        ticket: Option<Ticket>,
         at: usize,
         turns: Turns,
         (epoch, stirs): (u32, u64),
         waker: &Waker,
-    ) -> Option<u64> {
+    ) -> Option<Ticket> {
+        let key = (at, Handle::try_current().ok().map(|runtime| runtime.id()));
+        let moved = ticket.filter(|ticket| ticket.key != key);
         let mut queues = self.lock();
         if queues.stirs != stirs {
             return None;
         }
+        let next = moved.and_then(|ticket| queues.leave(ticket));
         queues.tickets += 1;
-        let next = queues.tickets;
-        let new = || Queue { turns, waiting: VecDeque::new(), woken: None };
-        let queue = queues.queues.entry(at).or_insert_with(new);
-        if let Some(waiter) = queue.waiting.iter_mut().find(|waiter| Some(waiter.ticket) == ticket) {
-            waiter.epoch = epoch;
-            waiter.waker.clone_from(waker);
-            queue.woken.take_if(|woken| *woken == waiter.ticket);
-            return Some(waiter.ticket);
-        }
-        queue.waiting.push_back(Waiter { ticket: next, epoch, waker: waker.clone() });
-        Some(next)
+        let new = || Queue { turns, waiting: BTreeMap::new(), woken: None };
+        let number = ticket.filter(|_| moved.is_none()).map_or(queues.tickets, |ticket| ticket.number);
+        let queue = queues.queues.entry(key).or_insert_with(new);
+        queue.woken.take_if(|woken| *woken == number);
+        queue.waiting.insert(number, Waiter { epoch, waker: waker.clone() });
+        drop(queues);
+        next.into_iter().for_each(Waker::wake);
+        Some(Ticket { number, key })
     }
 
     /// Has somebody leave; if it was woken, the next one is.
-    pub(super) fn leave(&self, ticket: u64, at: usize) {
-        let mut queues = self.lock();
-        let Some(queue) = queues.queues.get_mut(&at) else { return };
-        queue.waiting.retain(|waiter| waiter.ticket != ticket);
-        let was_woken = queue.woken.take_if(|woken| *woken == ticket).is_some();
-        let next = if was_woken { queue.wake_first() } else { None };
-        if queue.waiting.is_empty() {
-            queues.queues.remove(&at);
-        }
-        drop(queues);
+    pub(super) fn leave(&self, ticket: Ticket) {
+        let next = self.lock().leave(ticket);
         next.into_iter().for_each(Waker::wake);
     }
 
     /// Has the next one behind somebody look, who has looked and sleeps again: there is something, but not what that one wants.
-    pub(super) fn pass(&self, ticket: u64, at: usize) {
+    pub(super) fn pass(&self, ticket: Ticket) {
         let mut queues = self.lock();
-        let next = queues.queues.get_mut(&at).and_then(|queue| queue.wake_behind(ticket));
+        let queue = queues.queues.get_mut(&ticket.key);
+        let next = queue.and_then(|queue| queue.wake_first(ticket.number + 1));
         drop(queues);
         next.into_iter().for_each(Waker::wake);
     }
 
     /// Wakes those whose word has another number of wake-ups than they know of.
     pub(super) fn wake(&self, epoch: impl Fn(usize) -> u32) {
-        self.wake_by(|(at, queue)| {
+        self.wake_by(|(at, _), queue| {
             let epoch = epoch(*at);
+            let is_to_look = |waiter: &Waiter| waiter.epoch != epoch;
             match queue.turns {
-                Turns::All => queue.wakers(|waiter| waiter.epoch != epoch),
-                Turns::One if queue.waiting.front().is_some_and(|first| first.epoch != epoch) => {
-                    queue.wake_first().into_iter().collect()
+                Turns::All => queue.wakers(is_to_look),
+                Turns::One if queue.waiting.values().next().is_some_and(is_to_look) => {
+                    queue.wake_first(0).into_iter().collect()
                 }
                 Turns::One => Vec::new(),
             }
@@ -117,39 +123,45 @@ impl Waiters {
     /// Has all look again: somebody has died, who may have been about to wake them.
     pub(super) fn stir(&self) {
         self.lock().stirs += 1;
-        self.wake_by(|(_, queue)| match queue.turns {
+        self.wake_by(|_, queue| match queue.turns {
             Turns::All => queue.wakers(|_| true),
-            Turns::One => queue.wake_first().into_iter().collect(),
+            Turns::One => queue.wake_first(0).into_iter().collect(),
         });
     }
 
-    fn wake_by(&self, wakers: impl FnMut((&usize, &mut Queue)) -> Vec<Waker>) {
-        let mut wakers = wakers;
-        let woken: Vec<_> = self.lock().queues.iter_mut().flat_map(&mut wakers).collect();
+    fn wake_by(&self, mut wakers: impl FnMut(&Key, &mut Queue) -> Vec<Waker>) {
+        let of = |(key, queue): (&Key, &mut Queue)| wakers(key, queue);
+        let woken: Vec<_> = self.lock().queues.iter_mut().flat_map(of).collect();
         woken.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Queues {
+    /// Gives who is to be woken in its place.
+    fn leave(&mut self, ticket: Ticket) -> Option<Waker> {
+        let queue = self.queues.get_mut(&ticket.key)?;
+        queue.waiting.remove(&ticket.number);
+        let was_woken = queue.woken.take_if(|woken| *woken == ticket.number).is_some();
+        let next = if was_woken { queue.wake_first(0) } else { None };
+        if queue.waiting.is_empty() {
+            self.queues.remove(&ticket.key);
+        }
+        next
     }
 }
 
 impl Queue {
     fn wakers(&self, which: impl Fn(&Waiter) -> bool) -> Vec<Waker> {
-        self.waiting.iter().filter(|waiter| which(waiter)).map(|waiter| waiter.waker.clone()).collect()
+        self.waiting.values().filter(|waiter| which(waiter)).map(|waiter| waiter.waker.clone()).collect()
     }
 
-    fn wake_first(&mut self) -> Option<Waker> {
-        self.wake_nth(0)
-    }
-
-    fn wake_behind(&mut self, ticket: u64) -> Option<Waker> {
-        let place = self.waiting.iter().position(|waiter| waiter.ticket == ticket)?;
-        self.wake_nth(place + 1)
-    }
-
-    fn wake_nth(&mut self, place: usize) -> Option<Waker> {
+    /// Wakes the first whose ticket is not before a number, if nobody was woken as yet.
+    fn wake_first(&mut self, from: u64) -> Option<Waker> {
         if self.woken.is_some() {
             return None;
         }
-        let waiter = self.waiting.get(place)?;
-        self.woken = Some(waiter.ticket);
+        let (number, waiter) = self.waiting.range(from..).next()?;
+        self.woken = Some(*number);
         Some(waiter.waker.clone())
     }
 }
@@ -171,8 +183,8 @@ mod tests {
         assert_eq!(sleep(None, stirs), None);
         // The first one was woken, and its turn is still its own.
         assert_eq!(sleep(first, stirs), None);
-        assert_eq!(waiters.lock().queues[&AT].woken, first);
+        assert_eq!(waiters.lock().queues[&(AT, None)].woken, first.map(|first| first.number));
         assert_eq!(sleep(first, waiters.stirs()), first);
-        assert_eq!(waiters.lock().queues[&AT].woken, None);
+        assert_eq!(waiters.lock().queues[&(AT, None)].woken, None);
     }
 }

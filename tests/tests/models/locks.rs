@@ -70,7 +70,8 @@ impl Locks {
     }
 
     fn attempt(&self, number: usize, me: Member) -> Option<Held> {
-        let Attempt::Acquired { buffer, token, owner_died } = self.lock.try_acquire(me, self.members()) else {
+        let Attempt::Acquired { buffer, token, owner_died } = self.lock.try_acquire(me, self.members())
+        else {
             return None;
         };
         let mut ledger = self.ledger();

@@ -91,7 +91,6 @@ const BOUNDS: Bounds = Bounds { processes: 2, preemptions: 4 };
 #[test]
 fn nobody_has_anothers_slot() {
     BOUNDS.explore_deaths(|world| Memberships::new(world, Mistake::None));
-
 }
 
 #[test]

@@ -30,7 +30,14 @@ struct Waits {
 
 impl Waits {
     fn new(world: World, all: u64, mistake: Mistake) -> Self {
-        Self { world, all, changes: AtomicU64::default(), wait: Wait::default(), has_died: AtomicU64::default(), mistake }
+        Self {
+            world,
+            all,
+            changes: AtomicU64::default(),
+            wait: Wait::default(),
+            has_died: AtomicU64::default(),
+            mistake,
+        }
     }
 
     fn change(&self) {

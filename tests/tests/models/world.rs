@@ -59,7 +59,11 @@ pub(crate) struct Bounds {
 
 impl Bounds {
     /// Explores all that can happen; gives whether the first process was killed in any of it.
-    pub(crate) fn explore<P: Process>(self, steps: Option<usize>, new: impl Fn(World) -> P + Send + Sync + 'static) -> bool {
+    pub(crate) fn explore<P: Process>(
+        self,
+        steps: Option<usize>,
+        new: impl Fn(World) -> P + Send + Sync + 'static,
+    ) -> bool {
         let mut builder = Builder::new();
         builder.preemption_bound = Some(self.preemptions);
         builder.max_branches = 10_000;
@@ -87,7 +91,11 @@ impl Bounds {
     }
 
     /// Explores with atomics that have a fault, under which it must fail.
-    pub(crate) fn with_fault<P: Process>(self, fault: Fault, new: impl Fn(World) -> P + Send + Sync + 'static) {
+    pub(crate) fn with_fault<P: Process>(
+        self,
+        fault: Fault,
+        new: impl Fn(World) -> P + Send + Sync + 'static,
+    ) {
         atomics::set_fault(fault);
         self.explore(None, new);
     }
