@@ -74,6 +74,17 @@ async fn exits(seats: Semaphore) {
     std::process::exit(3)
 }
 
+#[process]
+#[expect(clippy::mem_forget, reason = "the test is about it")]
+async fn forgets(seats: Semaphore, mut pipe: Pipe<(), ()>) -> Result<(), Failure> {
+    std::mem::forget(seats.acquire().await);
+    pipe.send(()).await?;
+    pipe.recv().await?;
+    drop(seats);
+    pipe.send(()).await?;
+    std::future::pending().await
+}
+
 /// Who is inside at the time, and the most that ever were.
 type Inside = Mutex<[u32; 2]>;
 
@@ -259,6 +270,21 @@ isolated! {
         assert!(exits(seats.clone()).await.is_err());
         drop(in_time(seats.acquire()).await);
         assert_eq!(seats.available_permits(), 1);
+    }
+
+    /// A process that lives on, but has no handle any more: whoever finds its permit wakes those that wait.
+    async fn forgotten() {
+        let seats = Semaphore::new(1).unwrap();
+        let (mut near, far) = pipe().unwrap();
+        let child = forgets(seats.clone(), far).spawn().await.unwrap();
+        in_time(near.recv()).await.unwrap().unwrap();
+        let waits = tokio::spawn(seats.clone().acquire_owned());
+        tokio::task::yield_now().await;
+        near.send(()).await.unwrap();
+        in_time(near.recv()).await.unwrap().unwrap();
+        assert_eq!(seats.available_permits(), 1);
+        drop(in_time(waits).await.unwrap());
+        kill(child).await;
     }
 
     /// Many at once: none of them before all are there, and who wants fewer does not wait behind.

@@ -425,3 +425,98 @@ impl<T: Plain + fmt::Debug> fmt::Debug for RwLockWriteGuard<'_, T> {
         self.writing.value.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+    use std::sync::atomic::{AtomicBool, AtomicU64};
+
+    use super::super::words::{Identity, Members};
+    use super::*;
+
+    #[derive(Default)]
+    struct Words {
+        lock: Lock,
+        ledger: [AtomicU64; 3],
+        members: [AtomicU64; 3],
+    }
+
+    impl Words {
+        fn readers(&self) -> Readers<'_> {
+            Readers { lock: &self.lock, ledger: &self.ledger, members: Members(&self.members) }
+        }
+
+        fn join(&self, pid: u32) -> Member {
+            Members(&self.members).join(Identity::new(pid, 1)).unwrap()
+        }
+    }
+
+    /// Each shows that it is inside, and then looks whether the other is.
+    #[test]
+    fn nobody_reads_beside_a_writer() {
+        let words = Words::default();
+        let (one, other) = (words.join(1), words.join(2));
+        let (is_writing, is_reading) = (AtomicBool::new(false), AtomicBool::new(false));
+        let is_over = AtomicBool::new(false);
+        let alone = |this: &AtomicBool, that: &AtomicBool| {
+            this.store(true, SeqCst);
+            // Also where there is one processor only.
+            std::thread::yield_now();
+            let is_alone = !that.load(SeqCst);
+            this.store(false, SeqCst);
+            is_alone
+        };
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                (0..20_000).all(|_| {
+                    let readers = words.readers();
+                    let has_acquired =
+                        matches!(words.lock.try_acquire(one, readers.members), Attempt::Acquired { .. });
+                    let is_alone = !readers.are_gone() || alone(&is_writing, &is_reading);
+                    words.lock.release(one, Release::default());
+                    has_acquired && is_alone
+                })
+            });
+            let reader = scope.spawn(|| {
+                let mut is_alone = true;
+                while !is_over.load(SeqCst) {
+                    if let Entered::Reads { .. } = words.readers().try_enter(other) {
+                        is_alone &= alone(&is_reading, &is_writing);
+                        words.readers().leave(other);
+                    }
+                }
+                is_alone
+            });
+            let writer = writer.join();
+            is_over.store(true, SeqCst);
+            assert!(writer.unwrap() && reader.join().unwrap());
+        });
+        assert!(words.readers().are_gone());
+    }
+
+    #[test]
+    fn readers_that_are_dead_do_not_count() {
+        let words = Words::default();
+        let dead = words.join(1);
+        assert!(matches!(words.readers().try_enter(dead), Entered::Reads { .. }));
+        assert!(!words.readers().are_gone());
+        assert!(Members(&words.members).remove(dead) && words.readers().are_gone());
+        let next = words.join(2);
+        assert_eq!(next.slot(), dead.slot());
+        assert!(matches!(words.readers().try_enter(next), Entered::Reads { .. }));
+        assert!(!words.readers().leave(next) && words.readers().are_gone());
+    }
+
+    #[test]
+    fn whatever_a_hostile_process_writes_ends() {
+        for entry in [0, 1, u64::from(u32::MAX), 1 << 46, 1 << 63, !0] {
+            let words = Words::default();
+            let me = words.join(1);
+            let write = || words.ledger.iter().for_each(|it| it.store(entry, Relaxed));
+            write();
+            _ = words.readers().try_enter(me);
+            write();
+            _ = (words.readers().leave(me), words.readers().are_gone(), words.readers().iter().count());
+        }
+    }
+}
