@@ -36,6 +36,9 @@ async fn stop<T>(process: &Process<T>) {
     eventually_async(20 * SECOND, || state(process.pid()) == Some('T')).await;
 }
 
+/// What a task of any runtime can do.
+const fn can_be_spawned(_: &(impl Future + Send)) {}
+
 /// Waits for the end of a child, which must be a good one.
 async fn joined<T: serde::de::DeserializeOwned + 'static>(mut child: Process<Result<T, Failure>>) -> T {
     in_time(child.join()).await.unwrap().unwrap()
@@ -962,5 +965,17 @@ isolated! {
         woken(&counts, 1).await;
         in_time(barrier.wait()).await.unwrap();
         joined(child).await;
+    }
+
+    /// All waits go on in whatever thread a runtime likes.
+    #[once]
+    async fn waits_can_be_spawned() {
+        let (counts, changed) = meeting();
+        let (barrier, event) = (Barrier::new(1).unwrap(), Event::new().unwrap());
+        can_be_spawned(&event.wait());
+        can_be_spawned(&barrier.wait());
+        can_be_spawned(&barrier.wait_with(|| ()));
+        can_be_spawned(&changed.wait(counts.lock().await.unwrap()));
+        can_be_spawned(&changed.wait_while(counts.lock().await.unwrap(), |_| true));
     }
 }
