@@ -469,6 +469,19 @@ isolated! {
         assert_eq!(*in_time(total.lock()).await.unwrap(), 4000);
     }
 
+    /// 25: sixteen processes want it, and are killed one after the other, with it and without it: one has it at a time, with
+    /// the value that was committed last and a higher token than all before, and nobody waits in vain. `.ci/chaos` kills more.
+    #[limit(180)]
+    fn rr25_random_kills() {
+        let number = |name: &str| std::env::var(name).ok().map(|number| number.parse::<u64>().unwrap());
+        let seed = number("PROCESSION_SEED").unwrap_or_else(|| std::process::id().into());
+        println!("PROCESSION_SEED={seed}");
+        let root = Command::new(env!("CARGO_BIN_EXE_root")).args(["locks", "200", &seed.to_string()]).output();
+        let root = root.unwrap();
+        println!("{}", String::from_utf8_lossy(&root.stdout));
+        assert!(root.status.success(), "{}", String::from_utf8_lossy(&root.stderr));
+    }
+
     /// A fork that the program makes by itself has a copy of the guard, and not the lock.
     async fn a_fork_with_a_guard() {
         let total = Mutex::new(0_u64).unwrap();

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 pub(crate) use loom::sync::atomic::Ordering;
+use loom::sync::atomic::fence as loom_fence;
 
 /// What is wrong with all atomics, in a control: a model that does not fail then shows nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub(crate) enum Fault {
     Relaxed,
     /// Who reads and then writes does not see what others have written in between.
     Torn,
+    /// There are no fences.
+    NoFence,
 }
 
 thread_local! {
@@ -55,6 +58,13 @@ pub(crate) fn step() {
     if is_over {
         let killed: Box<dyn Any + Send> = Box::new(Killed);
         resume_unwind(killed);
+    }
+}
+
+/// What stands between two steps is none: others cannot see it.
+pub(crate) fn fence(ordering: Ordering) {
+    if FAULT.get() != Fault::NoFence {
+        loom_fence(ordering);
     }
 }
 

@@ -7,8 +7,11 @@
 #![expect(clippy::print_stdout, reason = "libtest captures it, and shows it where the test fails")]
 
 mod atomics;
+mod events;
 mod locks;
 mod memberships;
+mod rwlocks;
+mod semaphores;
 mod waits;
 #[path = "../../../runtime/src/shared/words/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "what only the library needs has no model")]

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 mod leaving;
+mod locks;
 mod long;
 mod pressure;
 mod random;
@@ -28,6 +29,7 @@ fn main() {
         "orphans" => pressure::orphans(),
         "first" => pressure::first(),
         "leaving" => leaving::leaving(rest[0].as_ref()),
+        "locks" => locks::locks(rest[0].parse().unwrap(), rest[1].parse().unwrap()),
         "starts" => long::starts(rest[0].parse().unwrap()),
         "shutdowns" => long::shutdowns(rest[0].parse().unwrap()),
         other => panic!("what is {other:?}?"),
