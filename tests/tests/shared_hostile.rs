@@ -9,9 +9,9 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use procession::pipe::{Receiver, RecvError, simplex_with};
+use procession::pipe::{Receiver, RecvError, Sender, simplex_with};
 use procession::shared::{Mutex, Region};
-use procession::{Failure, Limits, ProcessSet, process};
+use procession::{Failure, Limits, ProcessSet, process, simplex};
 use procession_tests::{eventually_async, isolated, open_fds, patience, shared_mappings};
 use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create,
@@ -122,7 +122,8 @@ fn scribbles(lock: Mutex<u64>, until: Duration) {
 
 /// Locks with a time limit, for so long: whatever comes of it, it comes in time. How often it came to something.
 #[process]
-async fn tries(lock: Mutex<u64>, until: Duration) -> u64 {
+async fn tries(lock: Mutex<u64>, until: Duration, mut begins: Sender<()>) -> u64 {
+    begins.send(()).await.unwrap();
     let (began, limit) = (Instant::now(), Duration::from_millis(10));
     let mut times = 0;
     while began.elapsed() < until {
@@ -256,7 +257,7 @@ isolated! {
         }
         let error = in_time(adds(lock.clone(), 1)).await.unwrap_err();
         assert!(format!("{error:?}").contains("a region has 254 processes, and no room for more"), "{error:?}");
-        // One of them is a process that has died: the slot of another that was started before it.
+        // One of them is a process that has died: one of the same number that was started in another tick.
         let word = u64::from_le_bytes(mine);
         let dead = word & !(((1 << 24) - 1) << 22) | 1 << 22;
         memory.write_all_at(&dead.to_le_bytes(), (MEMBERS + 8 * 200) as u64).unwrap();
@@ -273,7 +274,9 @@ isolated! {
         let until = Duration::from_secs(1);
         let mut set = ProcessSet::new();
         for _ in 0..4 {
-            set.spawn(tries(lock.clone(), until)).await.unwrap();
+            let (begins, mut begun) = simplex().unwrap();
+            set.spawn(tries(lock.clone(), 2 * until, begins)).await.unwrap();
+            in_time(begun.recv()).await.unwrap().unwrap();
         }
         let mut hostile = scribbles(lock.clone(), until).spawn().await.unwrap();
         while let Some(ended) = in_time(set.join_next()).await {

@@ -1,5 +1,6 @@
 //! Locks in shared memory: SY01 to SY04, F5, requirements 26 and 28.
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+#![expect(clippy::print_stdout, reason = "libtest captures it, and shows it where the test fails")]
 
 use std::os::unix::process::CommandExt;
 use std::pin::Pin;
