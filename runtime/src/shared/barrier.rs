@@ -45,7 +45,7 @@ use crate::sys::{self, Place};
 ///     Ok(())
 /// }
 ///
-/// # #[procession::main(flavor = "current_thread")]
+/// # #[procession::main]
 /// # async fn main() -> Result<(), Failure> {
 /// let barrier = Barrier::new(2)?;
 /// let mut child = meets(barrier.clone()).spawn().await?;

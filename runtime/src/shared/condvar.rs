@@ -53,7 +53,7 @@ use crate::sys::{self, Place};
 ///     Ok(())
 /// }
 ///
-/// # #[procession::main(flavor = "current_thread")]
+/// # #[procession::main]
 /// # async fn main() -> Result<(), Failure> {
 /// let (value, changed) = (Mutex::new(0)?, Condvar::new()?);
 /// let mut child = counts(value.clone(), changed.clone()).spawn().await?;
