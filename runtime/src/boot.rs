@@ -137,7 +137,7 @@ fn run(entered: Entered) -> i32 {
             be_child(reader, &start, beside, None)
         }
         Ok(Some(Told { kind: Kind::Serve, body: service, beside })) => {
-            match be_server(&mut reader, &service, beside, entered) {
+            match be_server(&mut reader, service, beside, entered) {
                 // Hooks that a preload has left are its children's.
                 Ok(Served::Done) => sys::exit_now(code::RETURNED),
                 Ok(Served::Forked { ahead }) => {
@@ -164,18 +164,20 @@ fn prepare_process(entered: Entered) -> Result<(), String> {
     sys::catch_overflows(entered).map_err(|error| error.to_string())
 }
 
-/// Runs the preloads, and serves.
+/// Runs the preloads, and serves. What is not needed for that is freed before: to free memory is to write to it, and the
+/// first write of a child to a page copies it.
 fn be_server(
     reader: &mut UnixStream,
-    service: &[u8],
+    service: Vec<u8>,
     mut beside: Vec<OwnedFd>,
     entered: Entered,
 ) -> Result<Served, String> {
-    let service: Service = postcard::from_bytes(service).map_err(|error| error.to_string())?;
+    let Service { image, preloads } = postcard::from_bytes(&service).map_err(|error| error.to_string())?;
     let requests = beside.pop().ok_or("no socket for requests came")?;
-    check_image(&service.image)?;
+    check_image(&image)?;
+    drop((service, beside, image));
     prepare_process(entered)?;
-    fork_server::serve(reader, service.preloads, requests)
+    fork_server::serve(reader, preloads, requests)
 }
 
 /// The life of a process that the fork server has made.

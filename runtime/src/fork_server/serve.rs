@@ -18,7 +18,6 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group
 use super::preload;
 use super::{Ahead, Estate, Lookout, Request, Word, receive, send};
 use crate::link;
-use crate::surroundings::Environment;
 use crate::sys::{self, Fork};
 use crate::wire::frame::Kind;
 
@@ -55,10 +54,10 @@ pub(crate) fn serve(link: &mut UnixStream, preloads: usize, requests: OwnedFd) -
         preload::run(link)?;
     }
     check_that_it_is_alone()?;
-    let estate = before.restore()?;
+    let estate = postcard::to_stdvec(&before.restore()?).map_err(|error| error.to_string())?;
     write_out();
-    let estate = postcard::to_stdvec(&estate).map_err(|error| error.to_string())?;
-    let served = loop_over(requests, || link::send(Kind::Started, &estate));
+    // What it says is gone before it forks: a child would have to free it.
+    let served = loop_over(requests, move || link::send(Kind::Started, &estate));
     served.map_err(|error| format!("the fork server cannot go on: {error}"))
 }
 
@@ -72,13 +71,13 @@ impl Memory {
     fn of_now() -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(".", flags, Mode::empty())?;
-        Ok(Self { estate: Estate::of(&Lookout::here()?.station()?)?, directory })
+        Ok(Self { estate: Estate::of(&Lookout::here()?.station()?), directory })
     }
 
     /// Gives what was restored.
     fn restore(self) -> Result<Estate, String> {
         let now = Self::of_now().map_err(|error| error.to_string())?;
-        let changed = now.estate.difference(&self.estate, &Environment::default());
+        let changed = now.estate.difference(&self.estate);
         changed.map_err(|error| error.to_string())?.apply(vec![self.directory])?;
         Ok(self.estate)
     }
