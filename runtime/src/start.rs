@@ -21,9 +21,7 @@ use crate::control::Control;
 use crate::current::{current, depth};
 use crate::end::End;
 use crate::error::{Cause, Stage};
-use crate::fork_server::{
-    CROWDED, Estate, Forked, Inherited, Requested, Server, Station, cannot_look, own_streams,
-};
+use crate::fork_server::{CROWDED, Forked, Inherited, Requested, Server, Station, own_streams};
 use crate::image::Image;
 use crate::life::START_LIMIT;
 use crate::link::Bootstrap;
@@ -39,6 +37,9 @@ const MAX_DEPTH: u32 = 32;
 
 /// Arguments up to this size go with what precedes them, in one write.
 const SMALL: usize = 16 << 10;
+
+/// Longer than what a child is told about itself mostly is.
+const MOSTLY: usize = 512;
 
 /// A child that has just been started.
 pub(crate) struct Newborn {
@@ -373,8 +374,7 @@ impl<'a> Introduction<'a> {
         name: &str,
         lingers: bool,
     ) -> Result<Self, Cause> {
-        let estate = Estate::of(here).map_err(|error| cannot_look(&error))?;
-        let difference = server.difference(&estate, &plan.surroundings.environment);
+        let difference = server.difference_from(here, &plan.surroundings.environment);
         let mut inherited =
             difference.map_err(|error| Cause::system(Stage::Spawn, "a bad environment", &error))?;
         let streams = streams.instead_of_null(own_streams());
@@ -464,8 +464,8 @@ fn greeting(
 }
 
 fn written(bootstrap: &Bootstrap, beside: u16, arguments: Packet) -> Result<Greeting, Cause> {
-    let body =
-        postcard::to_stdvec(bootstrap).map_err(|error| Cause::start(Stage::Setup, error.to_string()))?;
+    let body = postcard::to_extend(bootstrap, Vec::with_capacity(MOSTLY))
+        .map_err(|error| Cause::start(Stage::Setup, error.to_string()))?;
     if body.len() as u64 > MAX_START {
         let reason = format!(
             "what the child is to be told has {} bytes: are its name and environment that long?",

@@ -93,7 +93,7 @@ impl Thing {
 
     fn fd(fd: u32, target: &str) -> Self {
         let shown = format!("fd {fd} -> {target}");
-        Self { kind: format!("fd {}", without_inode(target)), id: shown.clone(), shown }
+        Self { kind: format!("fd {}", without_ids(without_inode(target))), id: shown.clone(), shown }
     }
 
     fn thread(tid: u32, name: &str) -> Self {
@@ -120,9 +120,27 @@ fn without_inode(target: &str) -> &str {
     }
 }
 
+/// `/proc/17/task/18/status` is the file of some thread, in whichever process it was opened.
+fn without_ids(target: &str) -> String {
+    let is_id = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    match target.strip_prefix("/proc/") {
+        Some(rest) => {
+            let parts: Vec<&str> = rest.split('/').map(|part| if is_id(part) { "_" } else { part }).collect();
+            format!("/proc/{}", parts.join("/"))
+        }
+        None => target.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Census, Thing, without_inode};
+    use super::{Census, Thing, without_ids, without_inode};
+
+    #[test]
+    fn ids_in_proc_are_no_difference() {
+        assert_eq!(without_ids("/proc/17/task/18/status"), "/proc/_/task/_/status");
+        assert_eq!(without_ids("/tmp/17"), "/tmp/17");
+    }
 
     #[test]
     fn the_same_number_of_a_kind_is_no_difference() {

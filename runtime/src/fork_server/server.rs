@@ -214,13 +214,12 @@ impl Server {
         Ok(())
     }
 
-    /// What a child is to be told by a process that has this, if the server serves.
+    /// What a child is to be told by this process, which is here, if the server serves.
     ///
     /// # Errors
     /// If the environment cannot be one.
-    pub(crate) fn difference(&self, parents: &Estate, changes: &Environment) -> io::Result<Inherited> {
-        let estate = self.estate.get().ok_or(io::ErrorKind::NotConnected)?;
-        estate.difference(parents, changes)
+    pub(crate) fn difference_from(&self, here: &Station, changes: &Environment) -> io::Result<Inherited> {
+        self.estate.get().ok_or(io::ErrorKind::NotConnected)?.difference_from(here, changes)
     }
 
     /// Why it has closed its link.

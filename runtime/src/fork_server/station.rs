@@ -39,24 +39,31 @@ const RESOURCES: [Resource; 16] = [
 
 type Limits = [Rlimit; RESOURCES.len()];
 
-/// What of a thread's `/proc/.../status` a process cannot be given later: who it is, what it may do, and where it runs.
-const FIXED: [&[u8]; 13] = [
-    b"Uid",
-    b"Gid",
-    b"Groups",
-    b"CapInh",
-    b"CapPrm",
-    b"CapEff",
-    b"CapBnd",
-    b"CapAmb",
-    b"NoNewPrivs",
-    b"Seccomp",
-    b"Seccomp_filters",
-    b"Cpus_allowed",
-    b"Mems_allowed",
-];
+/// Whether a line of a thread's `/proc/.../status` tells what a process cannot be given later: who it is, what it may do, and
+/// where it runs.
+fn is_fixed(key: &[u8]) -> bool {
+    matches!(
+        key,
+        b"Uid"
+            | b"Gid"
+            | b"Groups"
+            | b"CapInh"
+            | b"CapPrm"
+            | b"CapEff"
+            | b"CapBnd"
+            | b"CapAmb"
+            | b"NoNewPrivs"
+            | b"Seccomp"
+            | b"Seccomp_filters"
+            | b"Cpus_allowed"
+            | b"Mems_allowed"
+    )
+}
 
 type Variable = (OsString, OsString);
+
+/// `None` takes a variable away.
+type Change = (OsString, Option<OsString>);
 
 /// Longer than that file mostly is.
 const STATUS_ROOM: usize = 4 << 10;
@@ -71,20 +78,20 @@ struct Status {
 }
 
 impl Status {
-    fn read(path: &CStr) -> io::Result<Self> {
-        let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    /// Reads it anew, from its first byte.
+    fn read(file: &OwnedFd) -> io::Result<Self> {
         let mut room = Vec::with_capacity(STATUS_ROOM);
         // Each call makes the kernel write the file anew: room for all of it makes it one call, if nobody is in more
         // groups than most are.
-        while rustix::io::read(&file, spare_capacity(&mut room))? > 0 && room.len() == room.capacity() {
-            room.reserve(room.capacity());
+        while rustix::io::pread(file, spare_capacity(&mut room), 0)? == room.capacity() {
+            room = Vec::with_capacity(2 * room.capacity());
         }
         let (mut fixed, mut umask) = (Vec::with_capacity(1 << 10), None);
         for line in room.split(|byte| *byte == b'\n') {
             let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
             match &line[..colon] {
                 b"Umask" => umask = std::str::from_utf8(&line[colon + 1..]).ok(),
-                key if FIXED.contains(&key) => fixed.extend_from_slice(line),
+                key if is_fixed(key) => fixed.extend_from_slice(line),
                 _ => {}
             }
         }
@@ -97,18 +104,19 @@ impl Status {
 #[derive(Debug)]
 pub(crate) struct Lookout {
     thread: Pid,
-    path_to_status: CString,
+    /// Kept open: to find it by its path takes as long as a third of what it is read for.
+    status: OwnedFd,
 }
 
 impl Lookout {
     /// That on the calling thread.
     ///
     /// # Errors
-    /// Those of `readlink(2)`.
+    /// Those of `open(2)`.
     pub(crate) fn here() -> io::Result<Self> {
-        let thread = rustix::fs::readlink(c"/proc/thread-self", Vec::new())?;
-        let path = [b"/proc/", thread.as_bytes(), b"/status"].concat();
-        Ok(Self { thread: gettid(), path_to_status: CString::new(path)? })
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let status = rustix::fs::open(c"/proc/thread-self/status", flags, Mode::empty())?;
+        Ok(Self { thread: gettid(), status })
     }
 
     /// Where that thread is now.
@@ -117,8 +125,9 @@ impl Lookout {
     /// Those of reading from `/proc`, of `stat(2)` and `getpriority(2)`.
     pub(crate) fn station(&self) -> io::Result<Station> {
         Ok(Station {
-            status: Status::read(&self.path_to_status)?,
+            status: Status::read(&self.status)?,
             root: identity_of(c"/")?,
+            directory: identity_of(c".")?,
             niceness: getpriority_process(Some(self.thread))?,
             limits: RESOURCES.map(getrlimit),
         })
@@ -130,6 +139,7 @@ impl Lookout {
 pub(crate) struct Station {
     status: Status,
     root: (u64, u64),
+    directory: (u64, u64),
     niceness: i32,
     limits: Limits,
 }
@@ -154,44 +164,74 @@ impl Station {
 /// own: its parent's threads may change theirs while it starts.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Estate {
+    holdings: Holdings,
+    environment: Vec<Variable>,
+}
+
+/// All of it but the environment.
+#[derive(Debug, Serialize, Deserialize)]
+struct Holdings {
     umask: Option<u32>,
     directory: (u64, u64),
     niceness: i32,
     /// Soft and hard, in the order of [`RESOURCES`].
-    limits: Vec<(Option<u64>, Option<u64>)>,
-    environment: Vec<Variable>,
+    limits: [(Option<u64>, Option<u64>); RESOURCES.len()],
+}
+
+impl Holdings {
+    fn of(here: &Station) -> Self {
+        Self {
+            umask: here.status.umask,
+            directory: here.directory,
+            niceness: here.niceness,
+            limits: here.limits.map(|limit| (limit.current, limit.maximum)),
+        }
+    }
 }
 
 impl Estate {
-    /// That of a process which is here.
-    ///
-    /// # Errors
-    /// Those of `stat(2)`.
-    pub(crate) fn of(here: &Station) -> io::Result<Self> {
-        Ok(Self {
-            umask: here.status.umask,
-            directory: identity_of(c".")?,
-            niceness: here.niceness,
-            limits: here.limits.iter().map(|limit| (limit.current, limit.maximum)).collect(),
-            environment: std::env::vars_os().collect(),
-        })
+    /// That of this process, which is here.
+    pub(crate) fn of(here: &Station) -> Self {
+        Self { holdings: Holdings::of(here), environment: std::env::vars_os().collect() }
     }
 
-    /// What a child that has this is to be told by a parent that has that.
+    /// What a child that has this is to be told by this process, which is here.
     ///
     /// # Errors
     /// If the environment cannot be one.
-    pub(crate) fn difference(&self, parents: &Self, changes: &Environment) -> io::Result<Inherited> {
-        let limits = (0_u8..).zip(self.limits.iter().zip(&parents.limits));
+    pub(crate) fn difference_from(&self, here: &Station, changes: &Environment) -> io::Result<Inherited> {
+        let is_the_same = changes.is_empty() && is_that_of_this_process(&self.environment);
+        let environment = if is_the_same {
+            Vec::new()
+        } else {
+            difference(&self.environment, std::env::vars_os().collect(), changes)?
+        };
+        Ok(self.holdings.difference(&Holdings::of(here), environment))
+    }
+
+    /// What a process that has this lacks to have that.
+    ///
+    /// # Errors
+    /// If the environment cannot be one.
+    pub(crate) fn difference(&self, wanted: &Self) -> io::Result<Inherited> {
+        let environment = wanted.environment.iter().cloned().collect();
+        let environment = difference(&self.environment, environment, &Environment::default())?;
+        Ok(self.holdings.difference(&wanted.holdings, environment))
+    }
+}
+
+impl Holdings {
+    fn difference(&self, wanted: &Self, environment: Vec<Change>) -> Inherited {
+        let limits = (0_u8..).zip(self.limits.iter().zip(&wanted.limits));
         let limits = limits.filter(|(_, (has, is_to_have))| has != is_to_have);
-        Ok(Inherited {
+        Inherited {
             streams: [false; 3],
-            directory: self.directory != parents.directory,
-            environment: difference(&self.environment, &parents.environment, changes)?,
-            umask: parents.umask.filter(|_| self.umask != parents.umask),
-            niceness: (self.niceness != parents.niceness).then_some(parents.niceness),
+            directory: self.directory != wanted.directory,
+            environment,
+            umask: wanted.umask.filter(|_| self.umask != wanted.umask),
+            niceness: (self.niceness != wanted.niceness).then_some(wanted.niceness),
             limits: limits.map(|(index, (_, (soft, hard)))| (index, *soft, *hard)).collect(),
-        })
+        }
     }
 }
 
@@ -200,17 +240,20 @@ fn identity_of(path: &CStr) -> io::Result<(u64, u64)> {
     Ok((stat.st_dev, stat.st_ino))
 }
 
+/// As it nearly always is. The standard library alone may read the environment while other threads change it, and it does so
+/// by making a copy.
+fn is_that_of_this_process(there: &[Variable]) -> bool {
+    let mut rest = there.iter();
+    std::env::vars_os().all(|variable| rest.next() == Some(&variable)) && rest.next().is_none()
+}
+
 fn difference(
-    there: &Vec<Variable>,
-    parents: &Vec<Variable>,
+    there: &[Variable],
+    parents: BTreeMap<OsString, OsString>,
     changes: &Environment,
-) -> io::Result<Vec<(OsString, Option<OsString>)>> {
-    // As it nearly always is.
-    if there == parents && changes.is_empty() {
-        return Ok(Vec::new());
-    }
+) -> io::Result<Vec<Change>> {
     let there: BTreeMap<_, _> = there.iter().cloned().collect();
-    let here = changes.applied_to(parents.iter().cloned().collect())?;
+    let here = changes.applied_to(parents)?;
     let gone = there.keys().filter(|key| !here.contains_key(*key)).map(|key| (key.clone(), None));
     let set = here.iter().filter(|(key, value)| there.get(*key) != Some(*value));
     Ok(gone.chain(set.map(|(key, value)| (key.clone(), Some(value.clone())))).collect())
@@ -223,7 +266,7 @@ pub(crate) struct Inherited {
     pub(crate) streams: [bool; 3],
     /// Whether the working directory comes beside this, as the last.
     pub(crate) directory: bool,
-    environment: Vec<(OsString, Option<OsString>)>,
+    environment: Vec<Change>,
     umask: Option<u32>,
     niceness: Option<i32>,
     limits: Vec<(u8, Option<u64>, Option<u64>)>,
@@ -287,7 +330,7 @@ fn put(stream: &OwnedFd, number: usize) -> rustix::io::Result<()> {
 }
 
 /// This process's environment with these changes.
-fn changed(changes: Vec<(OsString, Option<OsString>)>) -> io::Result<Vec<CString>> {
+fn changed(changes: Vec<Change>) -> io::Result<Vec<CString>> {
     let mut variables: BTreeMap<_, _> = std::env::vars_os().collect();
     for (key, value) in changes {
         match value {
