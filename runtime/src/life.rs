@@ -27,12 +27,11 @@ use tokio_util::sync::CancellationToken;
 use crate::child::{Announcement, Child, Ended, Progress};
 use crate::end::End;
 use crate::error::{Cause, Stage};
-use crate::family::Membership;
 use crate::leaving::Leaving;
 use crate::link::Report;
 use crate::output::Tracer;
 use crate::plan::Plan;
-use crate::start::{Begun, Greeting, Newborn, start};
+use crate::start::{Asked, Greeting, Newborn, start};
 use crate::status::ExitStatus;
 use crate::stdio::Stdio;
 use crate::wire::frame::{Frame, FrameError, Frames, Kind, header};
@@ -78,6 +77,7 @@ impl Ending {
 }
 
 /// An order to run something in a child of its own.
+#[derive(Debug)]
 pub(crate) struct Order {
     pub(crate) plan: Plan,
     pub(crate) name: String,
@@ -89,15 +89,22 @@ pub(crate) struct Order {
     pub(crate) ended: oneshot::Sender<Ending>,
     /// Whether a value is told as soon as it is there, or when the process has ended.
     pub(crate) early: bool,
-    /// What was done already.
-    pub(crate) begun: Option<Begun>,
 }
 
-/// Starts a child and sees it through.
-pub(crate) async fn live(order: Order) {
-    let Order { mut plan, name, cancelled, born, ended, early, begun } = order;
+/// Starts a child, if one was not asked for already, and sees it through.
+pub(crate) async fn live(order: Order, asked: Option<Asked>) {
+    let started = start(&order.plan, &order.name, asked, &order.cancelled).await;
+    see_to(order, started).await;
+}
+
+/// Sees a child through that was told what to run.
+pub(crate) async fn live_on(order: Order, newborn: Newborn) {
+    see_to(order, Ok(newborn)).await;
+}
+
+async fn see_to(order: Order, started: Result<Newborn, Cause>) {
+    let Order { mut plan, cancelled, born, ended, early, .. } = order;
     let mut ended = Some(ended);
-    let started = start(&plan, &name, begun, &cancelled).await;
     // What is still to be written holds them.
     plan.forget_handles();
     let ending = match started {
@@ -121,9 +128,8 @@ async fn see_through(
     born: oneshot::Sender<Birth>,
     early: &mut Option<oneshot::Sender<Ending>>,
 ) -> Ending {
-    let Newborn { child, announcement, link, end, greeting, said_hello, streams } = newborn;
+    let Newborn { child, announcement, membership, link, end, greeting, said_hello, streams } = newborn;
     let [stdin, stdout, stderr] = streams;
-    let membership = Membership::of(&child);
     let (stdout, told_stdout) = trace(stdout, &plan.surroundings.stdout, "stdout", &child);
     let (stderr, told_stderr) = trace(stderr, &plan.surroundings.stderr, "stderr", &child);
     // Whoever awaits the value alone does not listen here.
@@ -438,7 +444,7 @@ impl<'a> Life<'a> {
     /// the child may hold the link open, so that an end is not waited for.
     fn hear_out(&mut self, link: &Connection, mut unread: bytes::BytesMut) {
         let mut frames = Frames { max_message: self.max_message };
-        let mut chunk = vec![0; 64 << 10];
+        let mut chunk = [0; 4 << 10];
         loop {
             match frames.decode(&mut unread).transpose() {
                 Some(frame) => {

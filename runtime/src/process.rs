@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::sync::oneshot;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
 use crate::child::Child;
 use crate::control::Control;
@@ -19,7 +19,7 @@ use crate::error::{Cause, ProcessError};
 use crate::life::{Birth, Ending, Order, live};
 use crate::plan::Plan;
 use crate::signaler::Signaler;
-use crate::start::begin;
+use crate::start::{Begun, begin};
 use crate::status::ExitStatus;
 use crate::stdio::{ChildInput, ChildOutput};
 use crate::wire::{DecodeError, Limits, Packet};
@@ -43,14 +43,19 @@ pub(crate) fn order<T>(plan: Plan, read: Read<T>, early: bool) -> Result<Ordered
     let control = Control::get().map_err(|cause| ProcessError::new(&*name, None, cause))?;
     let (born, told_born) = oneshot::channel();
     let (ended, told_ended) = oneshot::channel();
-    let cancelled = CancellationToken::new();
-    let guard = cancelled.clone().drop_guard();
     let value = Value { name: name.clone(), limits: plan.limits, ending: Some(told_ended), read };
     let kill_on_drop = plan.kill_on_drop;
     // What it has written is told before its value, and the last lines belong to the error of one that cannot be read.
     let early = early && !plan.surroundings.are_traced();
     let begun = begin(control, &plan, &name, early);
-    control.run(live(Order { plan, name, cancelled, born, ended, early, begun }));
+    let cancelled = begun.as_ref().and_then(Begun::cancelled).unwrap_or_default();
+    let guard = cancelled.clone().drop_guard();
+    let order = Order { plan, name, cancelled, born, ended, early };
+    match begun {
+        Some(Begun::Told(told)) => told.leave_to_its_task(control, order),
+        Some(Begun::Asked(asked)) => control.run(live(order, Some(asked))),
+        None => control.run(live(order, None)),
+    }
     Ok(Ordered { value, born: told_born, kill_on_drop, guard })
 }
 

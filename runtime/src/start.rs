@@ -21,9 +21,10 @@ use crate::control::Control;
 use crate::current::{current, depth};
 use crate::end::End;
 use crate::error::{Cause, Stage};
-use crate::fork_server::{CROWDED, Forked, Inherited, Requested, Server, Station, own_streams};
+use crate::family::Membership;
+use crate::fork_server::{CROWDED, Forked, Inherited, Requested, Server, Spare, Station, own_streams};
 use crate::image::Image;
-use crate::life::START_LIMIT;
+use crate::life::{Order, START_LIMIT};
 use crate::link::Bootstrap;
 use crate::plan::{Plan, StartMethod};
 use crate::stdio::{Ends, Theirs};
@@ -45,6 +46,7 @@ const MOSTLY: usize = 512;
 pub(crate) struct Newborn {
     pub(crate) child: Arc<Child>,
     pub(crate) announcement: Announcement,
+    pub(crate) membership: Membership,
     pub(crate) link: Connection,
     pub(crate) end: End,
     /// What is still to be written to it.
@@ -57,11 +59,44 @@ pub(crate) struct Newborn {
 
 impl Newborn {
     /// One that a server has forked, and that has said so.
-    fn of(forked: Forked, greeting: Greeting, streams: Streams, plan: &Plan, name: &str) -> Self {
-        let Forked { pid, pidfd, link, end } = forked;
-        let (child, announcement) = Child::new(name.to_owned(), plan.daemon, pid, pidfd);
-        let (child, streams) = (Arc::new(child), streams.ours());
-        Self { child, announcement, link, end, greeting, said_hello: true, streams }
+    pub(crate) fn of(called: Called, forked: Forked) -> Self {
+        let Called { child, announcement, membership, greeting, streams } = called;
+        let Forked { link, end, .. } = forked;
+        Self { child, announcement, membership, link, end, greeting, said_hello: true, streams }
+    }
+}
+
+/// What a forked child becomes when it is told what to run.
+#[derive(Debug)]
+pub(crate) struct Called {
+    child: Arc<Child>,
+    announcement: Announcement,
+    membership: Membership,
+    greeting: Greeting,
+    streams: [Option<OwnedFd>; 3],
+}
+
+impl Called {
+    fn new(
+        pid: Pid,
+        pidfd: &Arc<OwnedFd>,
+        greeting: Greeting,
+        streams: Streams,
+        plan: &Plan,
+        name: &str,
+    ) -> Self {
+        let (child, announcement) = Child::new(name.to_owned(), plan.daemon, pid, Arc::clone(pidfd));
+        let child = Arc::new(child);
+        let membership = Membership::of(&child);
+        Self { child, announcement, membership, greeting, streams: streams.ours() }
+    }
+
+    /// Whether nobody has anything to do for it until something becomes of it: everything was written, and nobody waits for
+    /// its birth or watches its time or its output.
+    pub(crate) fn needs_nothing(&self, order: &Order) -> bool {
+        let Greeting { head, arguments } = &self.greeting;
+        let is_told = head.is_empty() && arguments.bytes.is_empty();
+        is_told && order.early && order.plan.timeout.is_none() && self.streams.iter().all(Option::is_none)
     }
 }
 
@@ -111,9 +146,34 @@ pub(crate) struct Greeting {
 
 /// What was done of a start on the thread that orders it.
 pub(crate) enum Begun {
-    /// A spare of that server was told what to run.
-    Told(Arc<Server>, Newborn),
+    Told(Told),
     Asked(Asked),
+}
+
+impl Begun {
+    /// What calls it off, if that is settled.
+    pub(crate) fn cancelled(&self) -> Option<CancellationToken> {
+        match self {
+            Self::Told(told) => Some(told.spare.cancelled.clone()),
+            Self::Asked(_) => None,
+        }
+    }
+}
+
+/// A spare that was told what to run.
+pub(crate) struct Told {
+    server: Arc<Server>,
+    spare: Spare,
+    called: Called,
+}
+
+impl Told {
+    /// Gives its life to the task that holds it.
+    pub(crate) fn leave_to_its_task(self, control: &'static Control, order: Order) {
+        let Self { server, spare, called } = self;
+        spare.called(order, called);
+        control.servers().refill(&server);
+    }
 }
 
 /// A child of a fork server that was asked for before it was known whether it is the right one.
@@ -123,7 +183,7 @@ pub(crate) struct Asked {
 }
 
 enum Candidate {
-    Spare(Forked),
+    Spare(Spare),
     Requested(Requested),
 }
 
@@ -138,8 +198,11 @@ pub(crate) fn begin(control: &Control, plan: &Plan, name: &str, early: bool) -> 
         let candidate = Candidate::Requested(server.try_request(plan.entry.body.ahead()).ok()?);
         return Some(Begun::Asked(Asked { server, candidate }));
     };
-    Some(match tell_ahead(control, &server, spare.link.as_fd(), plan, name, early) {
-        Some((greeting, streams)) => Begun::Told(server, Newborn::of(spare, greeting, streams, plan, name)),
+    Some(match tell_ahead(control, &server, spare.link(), plan, name, early) {
+        Some((greeting, streams)) => {
+            let called = Called::new(spare.pid, &spare.pidfd, greeting, streams, plan, name);
+            Begun::Told(Told { server, spare, called })
+        }
         None => Begun::Asked(Asked { server, candidate: Candidate::Spare(spare) }),
     })
 }
@@ -148,7 +211,7 @@ pub(crate) fn begin(control: &Control, plan: &Plan, name: &str, early: bool) -> 
 fn tell_ahead(
     control: &Control,
     server: &Server,
-    link: BorrowedFd<'_>,
+    link: Option<BorrowedFd<'_>>,
     plan: &Plan,
     name: &str,
     lingers: bool,
@@ -157,7 +220,7 @@ fn tell_ahead(
     let here = control.station().ok().filter(|here| server.there.suits(here))?;
     let streams = Streams::open(&plan.surroundings).ok()?;
     let mut introduction = Introduction::new(server, &here, &streams, plan, name, lingers).ok()?;
-    introduction.send(link).ok()?;
+    introduction.send(link?).ok()?;
     Some((introduction.greeting, streams))
 }
 
@@ -167,17 +230,9 @@ fn tell_ahead(
 pub(crate) async fn start(
     plan: &Plan,
     name: &str,
-    begun: Option<Begun>,
+    asked: Option<Asked>,
     cancelled: &CancellationToken,
 ) -> Result<Newborn, Cause> {
-    let asked = match begun {
-        Some(Begun::Told(server, newborn)) => {
-            Control::get()?.servers().refill(&server);
-            return Ok(newborn);
-        }
-        Some(Begun::Asked(asked)) => Some(asked),
-        None => None,
-    };
     if cancelled.is_cancelled() {
         return Err(Cause::Cancelled);
     }
@@ -208,6 +263,7 @@ fn launch(plan: &Plan, name: &str, greeting: Greeting) -> Result<Newborn, Cause>
     let child = Arc::new(child);
     match sys::watch(pidfd) {
         Ok(pidfd) => Ok(Newborn {
+            membership: Membership::of(&child),
             child,
             announcement,
             link,
@@ -323,6 +379,8 @@ async fn fork_by(
     }
     let (forked, greeting) = match candidate {
         Candidate::Spare(spare) => {
+            let lost = || Cause::StatusLost { reason: "nobody watches over it".into() };
+            let spare = spare.claimed().await.ok_or_else(lost)?;
             let rest = greet(spare.link.as_fd(), server, here, &streams, plan, name).await?;
             (spare, rest)
         }
@@ -332,7 +390,8 @@ async fn fork_by(
             (server.hello(requested, cancelled).await?, rest)
         }
     };
-    Ok(Newborn::of(forked, greeting, streams, plan, name))
+    let called = Called::new(forked.pid, &forked.pidfd, greeting, streams, plan, name);
+    Ok(Newborn::of(called, forked))
 }
 
 /// Writes to a forked child who it is and what it is to run, as far as the link takes it at once.

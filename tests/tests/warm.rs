@@ -265,6 +265,26 @@ isolated! {
         cool(2).await;
     }
 
+    /// A call that is awaited is a child from its first poll on, another spare comes in its place while it runs, and it hears of
+    /// an end that nobody has asked for.
+    #[once]
+    async fn awaited_calls_are_seen() {
+        warm(1).await.unwrap();
+        for signal in [Signal::KILL, Signal::TERM] {
+            eventually_spares(1).await;
+            let spare = spares()[0];
+            let mut call = std::pin::pin!(waits());
+            assert!(futures::poll!(&mut call).is_pending());
+            let children = procession::children();
+            assert_eq!(children.iter().map(|it| it.pid).collect::<Vec<_>>(), [spare], "{children:?}");
+            eventually_async(SECOND * 30, || spares().iter().filter(|it| **it != spare).count() == 1).await;
+            send(signal, spare);
+            assert_eq!(call.await.unwrap_err().signal(), Some(signal.as_raw()));
+            assert!(procession::children().is_empty());
+        }
+        cool(1).await;
+    }
+
     /// Values of any size go there and back.
     #[once]
     async fn values_of_any_size() {

@@ -40,6 +40,7 @@ pub use preload::{on_fork, preload};
 pub(crate) use serve::{Served, serve};
 pub(crate) use server::{CROWDED, Forked, Requested, Server};
 pub(crate) use servers::{Servers, cannot_look};
+pub(crate) use spares::Spare;
 pub use spares::warm;
 pub(crate) use station::{Estate, Inherited, Lookout, Station, own_streams};
 

@@ -473,7 +473,7 @@ fn overflowed(preloading: Option<&Plan>) -> Cause {
 }
 
 /// A receiver of what is known already.
-fn known(word: Result<Told, oneshot::error::RecvError>) -> oneshot::Receiver<Told> {
+pub(super) fn known(word: Result<Told, oneshot::error::RecvError>) -> oneshot::Receiver<Told> {
     let (tell, told) = oneshot::channel();
     if let Ok(word) = word {
         let _ = tell.send(word);

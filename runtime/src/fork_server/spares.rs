@@ -1,20 +1,23 @@
 //! Children that are started ahead.
 
 use std::future::Future;
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, pidfd_send_signal};
-use tokio::sync::oneshot;
+use rustix::process::{Pid, Signal, pidfd_send_signal};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::server::known;
 use super::{Ahead, Forked, Server, Servers};
 use crate::control::Control;
 use crate::end::{End, adopt};
 use crate::error::{Cause, ProcessError, Stage};
+use crate::life::{Order, live_on};
+use crate::start::{Called, Newborn};
 use crate::sys;
 
 /// How long spares wait for a call, any call, before they are given up.
@@ -48,17 +51,174 @@ pub async fn warm(count: usize) -> Result<(), ProcessError> {
     warmed.await.map_err(|cause| ProcessError::new("spare", None, cause))
 }
 
+/// A child that waits for a call, as those see it who may call it. A task on the control thread holds the rest. Dropping this
+/// ends it.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    pub(crate) pid: Pid,
+    pub(crate) pidfd: Arc<OwnedFd>,
+    link: Option<Arc<OwnedFd>>,
+    /// Calls off what it was told.
+    pub(crate) cancelled: CancellationToken,
+    desk: Arc<Desk>,
+}
+
+/// Where it is said what is to become of a spare.
+#[derive(Debug, Default)]
+struct Desk {
+    word: Mutex<Word>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+enum Word {
+    #[default]
+    Nothing,
+    /// Something has become of it, and only whoever has taken it knows what that means.
+    Awaited,
+    /// It was told what to run.
+    Called(Box<(Order, Called)>),
+    Claimed(oneshot::Sender<Forked>),
+    /// Nobody wants it any more.
+    Dismissed,
+}
+
+impl Desk {
+    fn word(&self) -> MutexGuard<'_, Word> {
+        self.word.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a word there. The task is woken for it, or hears of it when something becomes of the spare.
+    fn put(&self, word: Word, wakes: bool) {
+        let former = std::mem::replace(&mut *self.word(), word);
+        if wakes || matches!(former, Word::Awaited) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// The word, if there is one; else whoever puts one there is to wake the task.
+    fn take(&self) -> Option<Word> {
+        match std::mem::replace(&mut *self.word(), Word::Awaited) {
+            Word::Nothing | Word::Awaited => None,
+            word => Some(word),
+        }
+    }
+}
+
+impl Spare {
+    /// A child becomes one. Called on the control thread.
+    fn new(forked: Forked, server: &Arc<Server>) -> Self {
+        let spare = Self {
+            pid: forked.pid,
+            pidfd: Arc::clone(&forked.pidfd),
+            link: Some(forked.link.socket()),
+            cancelled: CancellationToken::new(),
+            desk: Arc::default(),
+        };
+        run(attend(forked, Arc::clone(&spare.desk), spare.cancelled.clone(), Arc::downgrade(server)));
+        spare
+    }
+
+    /// Where it is told what to run.
+    pub(crate) fn link(&self) -> Option<BorrowedFd<'_>> {
+        self.link.as_ref().map(AsFd::as_fd)
+    }
+
+    fn lives(&self) -> bool {
+        !sys::is_readable(self.pidfd.as_fd())
+    }
+
+    /// Leaves the rest of its life to its task: it was told what to run. Nobody needs to wake the control thread for that if
+    /// nothing is to be done until something becomes of it.
+    pub(crate) fn called(mut self, order: Order, called: Called) {
+        // When its end is told, nothing of it is open here.
+        self.link = None;
+        let wakes = !called.needs_nothing(&order);
+        self.desk.put(Word::Called(Box::new((order, called))), wakes);
+    }
+
+    /// What its task holds, and the task's end. `None` if the control thread is gone.
+    pub(crate) async fn claimed(mut self) -> Option<Forked> {
+        self.link = None;
+        let (give, given) = oneshot::channel();
+        self.desk.put(Word::Claimed(give), true);
+        given.await.ok()
+    }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        if self.link.take().is_some() {
+            // An error means that it has ended.
+            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+            self.desk.put(Word::Dismissed, true);
+        }
+    }
+}
+
+/// Holds a spare until it is known what is to become of it, and sees to that.
+///
+/// A call wakes this task only if it must: it is there when the child answers, ends or is called off.
+async fn attend(forked: Forked, desk: Arc<Desk>, cancelled: CancellationToken, server: Weak<Server>) {
+    let Forked { pid, pidfd, link, end: End::Forked(mut told) } = forked else { return };
+    let (mut heard, mut watches) = (None, true);
+    let word = loop {
+        tokio::select! {
+            biased;
+            () = desk.wake.notified() => {}
+            _ = link.readable(), if watches => {}
+            word = &mut told, if watches => heard = Some(word),
+            () = cancelled.cancelled(), if watches => {}
+        }
+        watches = false;
+        match desk.take() {
+            Some(word) => break word,
+            // It has ended before anybody has taken it.
+            None if server.upgrade().is_none_or(|server| server.spares.forget(&desk)) => {
+                break Word::Dismissed;
+            }
+            None => {}
+        }
+    };
+    drop((desk, server));
+    let end = heard.map_or_else(|| End::Forked(told), |word| End::Forked(known(word)));
+    let forked = Forked { pid, pidfd, link, end };
+    match word {
+        Word::Called(called) => {
+            let (order, called) = *called;
+            live_on(order, Newborn::of(called, forked)).await;
+        }
+        // Whoever has claimed it and gone has closed its link, by which it ends.
+        Word::Claimed(give) => drop(give.send(forked)),
+        Word::Nothing | Word::Awaited | Word::Dismissed => end_of(forked).await,
+    }
+}
+
+/// Ends a child that nobody has called.
+async fn end_of(forked: Forked) {
+    // An error means that it has ended.
+    let _ = pidfd_send_signal(&forked.pidfd, Signal::KILL);
+    drop(forked.link);
+    if let End::Forked(told) = forked.end
+        && told.await.is_err()
+    {
+        adopt(forked.pidfd).await;
+    }
+}
+
 /// The spares of one server.
 #[derive(Debug, Default)]
 pub(super) struct Spares {
     waiting: Mutex<Waiting>,
     /// Held by whoever sees to it that there are enough.
     filling: tokio::sync::Mutex<()>,
+    /// Whether somebody is about to.
+    is_to_be_filled: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    spares: Vec<Forked>,
+    spares: Vec<Spare>,
     /// When a child was last started.
     last_used: Option<Instant>,
     /// Whether somebody will end them when they are idle.
@@ -70,59 +230,59 @@ impl Spares {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many there are that live.
+    /// How many there are, but for those that are known to have ended.
     fn len(&self) -> usize {
+        self.waiting().spares.len()
+    }
+
+    /// Lets go of those that have ended.
+    fn forget_dead(&self) {
         let mut waiting = self.waiting();
-        let dead =
-            waiting.spares.extract_if(.., |spare| sys::is_readable(spare.pidfd.as_fd())).collect::<Vec<_>>();
-        dead.into_iter().for_each(end);
-        waiting.spares.len()
+        let dead = waiting.spares.extract_if(.., |spare| !spare.lives()).collect::<Vec<_>>();
+        drop(waiting);
+        drop(dead);
+    }
+
+    /// Takes one from among those that wait; whether it was there.
+    fn forget(&self, desk: &Arc<Desk>) -> bool {
+        let mut waiting = self.waiting();
+        let place = waiting.spares.iter().position(|spare| Arc::ptr_eq(&spare.desk, desk));
+        let forgotten = place.map(|place| waiting.spares.swap_remove(place));
+        drop(waiting);
+        forgotten.is_some()
     }
 
     /// Ends all of them.
     pub(super) fn clear(&self) {
         let spares = std::mem::take(&mut self.waiting().spares);
-        spares.into_iter().for_each(end);
+        drop(spares);
     }
-}
-
-fn end(spare: Forked) {
-    // An error means that it has ended.
-    let _ = pidfd_send_signal(&spare.pidfd, Signal::KILL);
-    run(async move {
-        if let End::Forked(told) = spare.end
-            && told.await.is_err()
-        {
-            adopt(spare.pidfd).await;
-        }
-    });
 }
 
 impl Server {
     /// A spare that lives, if there is one.
-    pub(crate) fn take_spare(&self) -> Option<Forked> {
+    pub(crate) fn take_spare(&self) -> Option<Spare> {
         let mut waiting = self.spares.waiting();
         waiting.last_used = Some(Instant::now());
         loop {
             let spare = waiting.spares.pop()?;
-            if !sys::is_readable(spare.pidfd.as_fd()) {
+            if spare.lives() {
                 return Some(spare);
             }
-            end(spare);
         }
     }
 
     /// Starts spares until there are as many as there are to be; some may die meanwhile, but whatever ends all of them would end
     /// the next, too.
-    async fn fill(&self, count: &AtomicUsize) -> Result<(), Cause> {
+    async fn fill(self: &Arc<Self>, count: &AtomicUsize) -> Result<(), Cause> {
+        self.spares.forget_dead();
         for _ in 0..=2 * count.load(Relaxed) {
             if self.spares.len() >= count.load(Relaxed) || self.is_retired() || !self.lives() {
                 return Ok(());
             }
             let requested = self.request(Ahead::Everything).await?;
-            let spare = self.hello(requested, &CancellationToken::new()).await?;
+            let spare = Spare::new(self.hello(requested, &CancellationToken::new()).await?, self);
             if self.is_retired() || !self.lives() || self.spares.len() >= count.load(Relaxed) {
-                end(spare);
                 return Ok(());
             }
             self.spares.waiting().spares.push(spare);
@@ -136,7 +296,7 @@ impl Server {
         let kept = waiting.spares.len().min(count);
         let excess = waiting.spares.split_off(kept);
         drop(waiting);
-        excess.into_iter().for_each(end);
+        drop(excess);
     }
 }
 
@@ -165,18 +325,22 @@ impl Servers {
 
     /// Has the spares of a server be as many as there are to be, in the background.
     pub(crate) fn refill(&'static self, server: &Arc<Server>) {
-        if self.spares.load(Relaxed) <= server.spares.waiting().spares.len() {
+        if self.spares.load(Relaxed) <= server.spares.len()
+            || server.spares.is_to_be_filled.swap(true, Relaxed)
+        {
             return;
         }
         let server = Arc::clone(server);
         run(async move {
-            let Ok(_filling) = server.spares.filling.try_lock() else { return };
             for _ in 0..PAUSES {
                 sleep(PAUSE).await;
                 if server.spares.waiting().last_used.is_none_or(|last| last.elapsed() >= PAUSE) {
                     break;
                 }
             }
+            let _filling = server.spares.filling.lock().await;
+            // Whoever takes one from now on has another filler see to it.
+            server.spares.is_to_be_filled.store(false, Relaxed);
             if let Err(error) = self.fill(&server).await {
                 tracing::warn!(target: "procession", %error, "no spare process can be started");
             }

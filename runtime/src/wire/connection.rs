@@ -54,6 +54,26 @@ impl Connection {
         Ok(Self { socket: sys::watch(Arc::new(socket.into()))?, beside: Mutex::default() })
     }
 
+    /// The socket itself.
+    pub(crate) fn socket(&self) -> Arc<OwnedFd> {
+        Arc::clone(self.socket.get_ref())
+    }
+
+    /// Waits until there may be something to read, or the other end is gone.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is read.
+    pub(crate) async fn readable(&self) {
+        // An error means that the runtime ends, and whoever waits with it.
+        while let Ok(mut guard) = self.socket.readable().await {
+            if sys::is_readable(self.socket.as_fd()) {
+                return;
+            }
+            // It was, until somebody has read.
+            guard.clear_ready();
+        }
+    }
+
     /// Reads, by a call that can give more than bytes.
     ///
     /// # Errors
