@@ -11,13 +11,19 @@
 //! | [`Streamed`] | long bodies on a socket: `write_all` and `read_exact` |
 //! | [`Slabs`] | long bodies at all: memory that both processes keep mapped |
 //! | [`Rights`] | a descriptor: `SCM_RIGHTS` |
+//! | [`FutexLock`], [`FutexCounts`] | a lock in shared memory: a futex |
+//! | [`Rings`] | to wake a task of another process: an eventfd and `AsyncFd` |
+//! | [`HandedMemory`] | memory handed over as it is: `SCM_RIGHTS` and `mmap(2)` |
 //!
 //! The first four run this program once more, with an argument by which [`was_child`] knows it. The child of the others
 //! is one of ours: what is measured is the way between two processes that are there, not how they came to be.
 
 mod command;
+mod eventfd;
 mod fork;
 mod frames;
+mod futex;
+mod handed;
 mod link;
 mod message;
 mod rights;
@@ -32,8 +38,11 @@ use std::io;
 use std::process::ExitStatus;
 
 pub use command::{Child, square};
+pub use eventfd::{Rings, answer_rings, watched};
 pub use fork::Forks;
 pub use frames::{FramedOneWay, FramedRoundTrip, echo_frames, take_frames};
+pub use futex::{FutexCounts, FutexLock, FutexLocks, count_by_futex};
+pub use handed::{HandedMemory, map_memory};
 pub use link::Answers;
 pub use rights::{Rights, echo_rights};
 pub use round_trip::RoundTrip;

@@ -31,7 +31,7 @@ pub async fn echo_rights(socket: Passed<StdUnixStream>, core: usize) -> Result<(
     Ok(())
 }
 
-async fn send(socket: &UnixStream, descriptor: OwnedFd) -> io::Result<()> {
+pub(super) async fn send(socket: &UnixStream, descriptor: impl AsFd) -> io::Result<()> {
     socket.async_io(Interest::WRITABLE, || send_now(socket.as_fd(), descriptor.as_fd())).await
 }
 
@@ -44,7 +44,7 @@ fn send_now(socket: BorrowedFd<'_>, descriptor: BorrowedFd<'_>) -> io::Result<()
     Ok(())
 }
 
-async fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
+pub(super) async fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
     socket.async_io(Interest::READABLE, || receive_now(socket.as_fd())).await
 }
 

@@ -1,0 +1,156 @@
+//! Our locks, events and blobs, as contenders.
+
+use std::io;
+
+use procession::shared::{Blob, Event, Mutex};
+use procession::{Failure, Pipe, pipe, process};
+use procession_bench::{Contender, Peer, same, stay_on};
+
+fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::other(error)
+}
+
+/// Counts up so many times.
+pub(super) async fn count(lock: &Mutex<u64>, times: u64) {
+    for _ in 0..times {
+        *lock.lock().await.expect("nobody dies") += 1;
+    }
+}
+
+#[process]
+async fn counts(mut pipe: Pipe<u64, u64>, lock: Mutex<u64>, core: usize) -> Result<(), Failure> {
+    stay_on(core)?;
+    while let Some(times) = pipe.recv().await? {
+        count(&lock, times).await;
+        pipe.send(times).await?;
+    }
+    Ok(())
+}
+
+/// Two processes that count up the same number.
+#[derive(Debug)]
+pub(super) struct Counts {
+    lock: Mutex<u64>,
+    pipe: Pipe<u64, u64>,
+    peer: Peer,
+}
+
+impl Counts {
+    pub(super) async fn start(core: usize) -> io::Result<Self> {
+        let (lock, (pipe, theirs)) = (Mutex::new(0)?, pipe()?);
+        let peer = Peer::start(counts(theirs, lock.clone(), core)).await?;
+        Ok(Self { lock, pipe, peer })
+    }
+}
+
+impl Contender for Counts {
+    async fn run(&mut self, times: u64) -> io::Result<()> {
+        self.pipe.send(times).await.map_err(other)?;
+        count(&self.lock, times).await;
+        same(self.pipe.recv().await.map_err(other)?, times)
+    }
+
+    fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    async fn end(self) -> io::Result<()> {
+        drop(self.pipe);
+        self.peer.end().await
+    }
+}
+
+#[process]
+async fn answers(asked: Event, answered: Event, last: Event, core: usize) -> Result<(), Failure> {
+    stay_on(core)?;
+    loop {
+        asked.wait().await;
+        asked.clear();
+        answered.set();
+        if last.is_set() {
+            return Ok(());
+        }
+    }
+}
+
+/// Two processes that wake each other.
+#[derive(Debug)]
+pub(super) struct Events {
+    asked: Event,
+    answered: Event,
+    last: Event,
+    peer: Peer,
+}
+
+impl Events {
+    pub(super) async fn start(core: usize) -> io::Result<Self> {
+        let (asked, answered, last) = (Event::new()?, Event::new()?, Event::new()?);
+        let child = answers(asked.clone(), answered.clone(), last.clone(), core);
+        let peer = Peer::start(child).await?;
+        Ok(Self { asked, answered, last, peer })
+    }
+}
+
+impl Contender for Events {
+    async fn run(&mut self, times: u64) -> io::Result<()> {
+        for _ in 0..times {
+            self.asked.set();
+            self.answered.wait().await;
+            self.answered.clear();
+        }
+        Ok(())
+    }
+
+    fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    async fn end(self) -> io::Result<()> {
+        self.last.set();
+        self.asked.set();
+        self.peer.end().await
+    }
+}
+
+#[process]
+async fn read_blobs(mut pipe: Pipe<usize, Blob>, core: usize) -> Result<(), Failure> {
+    stay_on(core)?;
+    while let Some(blob) = pipe.recv().await? {
+        pipe.send(blob.len()).await?;
+    }
+    Ok(())
+}
+
+/// A blob handed over, and its length back.
+#[derive(Debug)]
+pub(super) struct Blobs {
+    pipe: Pipe<Blob, usize>,
+    peer: Peer,
+    blob: Blob,
+}
+
+impl Blobs {
+    pub(super) async fn start(blob: Blob, core: usize) -> io::Result<Self> {
+        let (pipe, theirs) = pipe()?;
+        Ok(Self { pipe, peer: Peer::start(read_blobs(theirs, core)).await?, blob })
+    }
+}
+
+impl Contender for Blobs {
+    async fn run(&mut self, times: u64) -> io::Result<()> {
+        for _ in 0..times {
+            self.pipe.send(self.blob.clone()).await.map_err(|error| other(error.to_string()))?;
+            same(self.pipe.recv().await.map_err(other)?, self.blob.len())?;
+        }
+        Ok(())
+    }
+
+    fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    async fn end(self) -> io::Result<()> {
+        drop(self.pipe);
+        self.peer.end().await
+    }
+}
