@@ -436,7 +436,7 @@ isolated! {
         here.block_on(in_time(child.join())).unwrap().unwrap();
     }
 
-    /// Somebody waits in a runtime that nobody drives: other processes are not held up. Here it has its turn, until it gives up.
+    /// Who waits in a runtime that nobody drives holds up nobody in another, and gets its turn when it is driven again.
     fn a_runtime_that_stands_still() {
         let total = Mutex::new(0_u64).unwrap();
         let (mut tell, told) = simplex().unwrap();
@@ -451,10 +451,10 @@ isolated! {
             assert!(poll!(&mut second).is_pending());
             tell.send(()).await.unwrap();
             other.join().await.unwrap().unwrap();
-            drop(first);
             assert_eq!(*second.await.unwrap(), 200);
             child.join().await.unwrap().unwrap();
         }));
+        assert_eq!(*still.block_on(in_time(first)).unwrap(), 200);
     }
 
     /// Twenty processes.

@@ -11,10 +11,10 @@ use serde::ser::{Serialize, Serializer};
 
 use super::attachment::Waiting;
 use super::layout::{Kind, room_for};
+use super::listeners::block_on;
 use super::region::{Object, Region};
 use super::waiters::Turns;
 use super::words::{Arrival, MOST_PARTIES, Round, SLOTS};
-use crate::block_on::block_on;
 use crate::sys::{self, Place};
 
 /// Where a number of parties wait until all of them are there; any task of any process is one that waits.

@@ -11,11 +11,11 @@ use serde::ser::{Serialize, Serializer};
 use super::attachment::Waiting;
 use super::layout::{Kind, room_for};
 use super::lines::Key;
+use super::listeners::block_on;
 use super::region::{Object, Region};
 use super::waiters::Turns;
 use super::words::{Notices, SLOTS};
 use super::{Locked, MutexGuard, Plain};
-use crate::block_on::block_on;
 use crate::sys::{self, Place};
 
 /// Where tasks wait, in any process, until somebody notifies them that the value of a [`Mutex`](super::Mutex) has changed.

@@ -9,10 +9,10 @@ use serde::ser::{Serialize, Serializer};
 
 use super::attachment::Waiting;
 use super::layout::{Kind, room_for};
+use super::listeners::block_on;
 use super::region::{Object, Region};
 use super::waiters::Turns;
 use super::words::Flag;
-use crate::block_on::block_on;
 
 /// A flag that any process sets, and any number of tasks of any process wait for.
 ///

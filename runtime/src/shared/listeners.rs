@@ -1,5 +1,6 @@
 //! Tasks that listen to the bells of a region, one in each runtime in which somebody waits.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Waker;
@@ -25,15 +26,40 @@ struct Listener {
     task: JoinHandle<()>,
 }
 
+thread_local! {
+    /// Whether this thread blocks until a future is ready.
+    static BLOCKS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The runtime in which this thread waits: the current one, or, where there is none, or where it could not run while this thread
+/// blocks, that of the control thread.
+pub(super) fn driver() -> Option<Handle> {
+    let current = if BLOCKS.get() { None } else { Handle::try_current().ok() };
+    current.or_else(|| Some(Control::get().ok()?.runtime().clone()))
+}
+
+/// Blocks this thread until a future is ready.
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
+    /// What was before, also if the future panics.
+    struct Before(bool);
+
+    impl Drop for Before {
+        fn drop(&mut self) {
+            BLOCKS.set(self.0);
+        }
+    }
+
+    let _before = Before(BLOCKS.replace(true));
+    crate::block_on::block_on(future)
+}
+
 /// Where the system has no room for a watch, those who wait look again so often.
 const WITHOUT: Duration = Duration::from_millis(10);
 
 impl Listeners {
     /// Has the current runtime listen to a bell from now on.
     pub(super) fn listen(&self, attachment: &Arc<Attachment>, bell: u32, waker: &Waker) {
-        let control = Control::get().ok().map(Control::runtime);
-        let current = Handle::try_current();
-        let Some(runtime) = current.as_ref().ok().or(control) else { return waker.wake_by_ref() };
+        let Some(runtime) = &driver() else { return waker.wake_by_ref() };
         let mut listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_this = |it: &Listener| it.runtime == runtime.id() && it.bell == bell && !it.task.is_finished();
         if listeners.iter().any(is_this) {
@@ -48,7 +74,7 @@ impl Listeners {
                     tokio::time::sleep(WITHOUT).await;
                     waker.wake();
                 };
-                drop(control.map(|control| control.spawn(again)));
+                drop(runtime.spawn(again));
             }
         }
     }

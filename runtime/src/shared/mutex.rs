@@ -13,11 +13,11 @@ use serde::ser::{Serialize, Serializer};
 use super::attachment::Waiting;
 use super::cells::Cells;
 use super::layout::{Kind, room_for};
+use super::listeners::block_on;
 use super::region::{Object, Region};
 use super::waiters::Turns;
 use super::words::{Attempt, Lock, Member, Release};
 use super::{OwnerDied, Plain, TryLockError};
-use crate::block_on::block_on;
 use crate::sys::{self, Place};
 
 /// A value that one task of one process has at a time. tokio's `Mutex`, across processes; Python's `Lock`, and `Value` with one.

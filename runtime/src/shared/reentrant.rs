@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex as Cell, MutexGuard as Locked, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::listeners::block_on;
 use super::region::Region;
 use super::{Mutex, MutexGuard, OwnerDied, Plain, TryLockError};
-use crate::block_on::block_on;
 
 /// A value that one task of one process has at a time, and that this task can lock again. Python's `RLock`.
 ///

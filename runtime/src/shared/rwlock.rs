@@ -13,11 +13,11 @@ use serde::ser::{Serialize, Serializer};
 use super::attachment::Waiting;
 use super::cells::Cells;
 use super::layout::{Kind, room_for};
+use super::listeners::block_on;
 use super::region::{Object, Region};
 use super::waiters::Turns;
 use super::words::{Attempt, Entered, Lock, Member, Readers, Release, SLOTS, Wait};
 use super::{OwnerDied, Plain, TryLockError};
-use crate::block_on::block_on;
 use crate::sys;
 
 /// A value that many tasks of many processes read at a time, or one writes.

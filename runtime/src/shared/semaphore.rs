@@ -10,10 +10,10 @@ use serde::ser::{Serialize, Serializer};
 
 use super::attachment::Waiting;
 use super::layout::{Kind, room_for};
+use super::listeners::block_on;
 use super::region::{Object, Region};
 use super::waiters::Turns;
 use super::words::{MAX_PERMITS, Member, Permits, SLOTS, Wait};
-use crate::block_on::block_on;
 use crate::sys;
 
 /// A number of permits, which tasks of several processes take and give back.

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use tokio::runtime::{Handle, Id};
+use tokio::runtime::Id;
+
+use super::listeners::driver;
 
 /// How many of those that wait for the same are woken when it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +74,7 @@ impl Waiters {
         (epoch, stirs): (u32, u64),
         waker: &Waker,
     ) -> Option<Ticket> {
-        let key = (at, Handle::try_current().ok().map(|runtime| runtime.id()));
+        let key = (at, driver().map(|runtime| runtime.id()));
         let moved = ticket.filter(|ticket| ticket.key != key);
         let mut queues = self.lock();
         if queues.stirs != stirs {
@@ -178,13 +180,14 @@ mod tests {
         let sleep = |ticket, stirs| waiters.sleep(ticket, AT, Turns::One, (0, stirs), Waker::noop());
         let stirs = waiters.stirs();
         let first = sleep(None, stirs);
+        let key = first.unwrap().key;
         assert!(first.is_some());
         waiters.stir();
         assert_eq!(sleep(None, stirs), None);
         // The first one was woken, and its turn is still its own.
         assert_eq!(sleep(first, stirs), None);
-        assert_eq!(waiters.lock().queues[&(AT, None)].woken, first.map(|first| first.number));
+        assert_eq!(waiters.lock().queues[&key].woken, first.map(|first| first.number));
         assert_eq!(sleep(first, waiters.stirs()), first);
-        assert_eq!(waiters.lock().queues[&(AT, None)].woken, None);
+        assert_eq!(waiters.lock().queues[&key].woken, None);
     }
 }

@@ -1,6 +1,7 @@
 //! Memory without a name, which goes from process to process by its descriptor: `memfd_create(2)`.
 
 use std::ffi::CStr;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -30,9 +31,26 @@ pub(crate) fn new_memory_of(name: &CStr, length: u64) -> io::Result<OwnedFd> {
     if room().is_some_and(|room| room < length) {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
+    if length >= LARGE && available().is_some_and(|available| available < length) {
+        return Err(io::ErrorKind::OutOfMemory.into());
+    }
     let memory = new_memory(name)?;
     retry_on_intr(|| fallocate(&memory, FallocateFlags::empty(), 0, length))?;
     Ok(memory)
+}
+
+/// From how many bytes on it is asked first whether there are so many: the kernel does not refuse more than there are, but
+/// ends processes until it has them.
+const LARGE: u64 = 1 << 20;
+
+/// How many bytes of memory could be had now, by swapping too, as `/proc/meminfo` says. Others may want the same.
+fn available() -> Option<u64> {
+    let info = fs::read_to_string("/proc/meminfo").ok()?;
+    let kibibytes = |name: &str| {
+        let line = info.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim_start_matches(':').split_ascii_whitespace().next()?.parse::<u64>().ok()
+    };
+    Some((kibibytes("MemAvailable")? + kibibytes("SwapFree")?).saturating_mul(1024))
 }
 
 /// How many bytes a memory may have. Beyond them the kernel sends SIGXFSZ, which ends the process.
@@ -53,4 +71,19 @@ pub(crate) fn seals_of(memory: impl AsFd) -> io::Result<SealFlags> {
     // Large pages that were reserved for it are memory too, but touching such a page can fail.
     let is_memory = u64::try_from(fstatfs(&memory)?.f_type).is_ok_and(|kind| kind == TMPFS);
     is_memory.then_some(seals).ok_or_else(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_there_is_is_refused_before_it_is_taken() {
+        let available = available().unwrap();
+        assert!(available > LARGE);
+        for length in [available + (1 << 30), 1 << 40, 1 << 62] {
+            let refused = new_memory_of(c"test", length).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::OutOfMemory, "{length}");
+        }
+    }
 }

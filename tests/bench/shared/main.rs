@@ -30,11 +30,7 @@ const MANY: usize = 500;
 const KILLS: usize = 200;
 
 #[process]
-async fn count_by_futex(
-    pipe: Pipe<u64, u64>,
-    memory: Passed<OwnedFd>,
-    core: usize,
-) -> Result<(), Failure> {
+async fn count_by_futex(pipe: Pipe<u64, u64>, memory: Passed<OwnedFd>, core: usize) -> Result<(), Failure> {
     limit::count_by_futex(pipe, memory, core).await
 }
 
@@ -129,7 +125,8 @@ fn wake_ups(bench: &mut Bench<'_>, cores: Cores) -> io::Result<()> {
     let mut ours = bench.runtime.block_on(ours::Events::start(there))?;
     let limit = Rings::start(|first, second| answer_rings(first, second, there));
     let mut limit = bench.runtime.block_on(limit)?;
-    let mut group = bench.group(&format!("wake-up there and back, cores: {cores:?}"), WAKE_UPS, cores.here()?)?;
+    let mut group =
+        bench.group(&format!("wake-up there and back, cores: {cores:?}"), WAKE_UPS, cores.here()?)?;
     group.pair(["events", "eventfds"], &mut ours, &mut limit)?;
     drop(group);
     bench.end(ours)?;

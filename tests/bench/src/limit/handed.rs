@@ -66,8 +66,7 @@ impl Contender for HandedMemory {
         &self.peer
     }
 
-    async fn end(self) -> io::Result<()> {
-        drop(self.socket);
-        self.peer.end().await
+    fn into_peer(self) -> Peer {
+        self.peer
     }
 }
