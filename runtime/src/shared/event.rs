@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 
-use serde::de::{Deserialize, Deserializer};
+use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 
 use super::attachment::Waiting;
@@ -13,6 +13,7 @@ use super::listeners::block_on;
 use super::region::{Object, Region};
 use super::waiters::Turns;
 use super::words::Flag;
+use crate::sys::Place;
 
 /// A flag that any process sets, and any number of tasks of any process wait for.
 ///
@@ -39,7 +40,10 @@ use super::words::Flag;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Event(Object);
+pub struct Event {
+    object: Object,
+    flag: Place<Flag>,
+}
 
 impl Event {
     const SIZE: usize = size_of::<Flag>();
@@ -57,7 +61,11 @@ impl Event {
     /// # Errors
     /// If the region has no room left.
     pub fn new_in(region: &Region) -> io::Result<Self> {
-        Object::new(region, Kind::Event, Self::SIZE).map(Self)
+        Self::of(Object::new(region, Kind::Event, Self::SIZE)?)
+    }
+
+    fn of(object: Object) -> io::Result<Self> {
+        Ok(Self { flag: object.words(0)?, object })
     }
 
     /// How many bytes of a region one takes.
@@ -68,19 +76,19 @@ impl Event {
 
     /// Sets it, and ends all waits for it. What was done before is seen by all whose waits are over.
     pub fn set(&self) {
-        self.flag().set();
-        self.0.attachment.wake(&self.flag().wait);
+        self.flag.set();
+        self.object.attachment.wake(&self.flag.wait);
     }
 
     /// Unsets it: waits that begin from now on last until it is set again.
     pub fn clear(&self) {
-        self.flag().clear();
+        self.flag.clear();
     }
 
     /// Whether it is set: it may be another way by the time that this returns.
     #[must_use]
     pub fn is_set(&self) -> bool {
-        self.flag().is_set()
+        self.flag.is_set()
     }
 
     /// Waits until it is set.
@@ -91,10 +99,10 @@ impl Event {
     /// # Cancel safety
     /// Safe: who is dropped takes nothing away from others. A wait that begins again knows nothing of a `set` and `clear` before.
     pub fn wait(&self) -> impl Future<Output = ()> + Send + use<'_> {
-        let began = self.flag().now();
+        let began = self.flag.now();
         async move {
-            let mut waiting = Waiting::new(&self.0.attachment, self.0.at + Flag::WAIT, Turns::All);
-            let attempt = || self.flag().was_set_since(began).then_some(());
+            let mut waiting = Waiting::new(&self.object.attachment, self.object.at + Flag::WAIT, Turns::All);
+            let attempt = || self.flag.was_set_since(began).then_some(());
             poll_fn(|context| waiting.poll(context, attempt, || true)).await;
         }
     }
@@ -102,10 +110,6 @@ impl Event {
     /// Waits until it is set, blocking this thread: for code that is not async.
     pub fn blocking_wait(&self) {
         block_on(self.wait());
-    }
-
-    fn flag(&self) -> &Flag {
-        self.0.attachment.at(self.0.at)
     }
 }
 
@@ -118,12 +122,13 @@ impl fmt::Debug for Event {
 
 impl Serialize for Event {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
+        self.object.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Event {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Object::deserialize(deserializer, Kind::Event, |size| size == Self::SIZE).map(Self)
+        let object = Object::deserialize(deserializer, Kind::Event, |size| size == Self::SIZE)?;
+        Self::of(object).map_err(D::Error::custom)
     }
 }
