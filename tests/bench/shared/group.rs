@@ -36,7 +36,7 @@ impl<'a> Bench<'a> {
     }
 
     pub(super) fn end(&self, contender: impl Contender) -> io::Result<()> {
-        self.runtime.block_on(contender.end())
+        self.runtime.block_on(contender.into_peer().end())
     }
 
     /// Whether a group is to be compared.

@@ -54,9 +54,8 @@ impl Contender for Counts {
         &self.peer
     }
 
-    async fn end(self) -> io::Result<()> {
-        drop(self.pipe);
-        self.peer.end().await
+    fn into_peer(self) -> Peer {
+        self.peer
     }
 }
 
@@ -105,10 +104,10 @@ impl Contender for Events {
         &self.peer
     }
 
-    async fn end(self) -> io::Result<()> {
+    fn into_peer(self) -> Peer {
         self.last.set();
         self.asked.set();
-        self.peer.end().await
+        self.peer
     }
 }
 
@@ -149,8 +148,7 @@ impl Contender for Blobs {
         &self.peer
     }
 
-    async fn end(self) -> io::Result<()> {
-        drop(self.pipe);
-        self.peer.end().await
+    fn into_peer(self) -> Peer {
+        self.peer
     }
 }

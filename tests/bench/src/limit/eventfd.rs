@@ -89,7 +89,7 @@ impl Contender for Rings {
 
     fn into_peer(self) -> Peer {
         // An error means that the child has ended already.
-        drop(write(self.theirs.get_ref(), &2_u64.to_ne_bytes()));
+        let _ = write(self.theirs.get_ref(), &2_u64.to_ne_bytes());
         self.peer
     }
 }
