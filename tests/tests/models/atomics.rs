@@ -77,11 +77,6 @@ fn order(order: Ordering) -> Ordering {
     if FAULT.get() == Fault::Relaxed { Ordering::Relaxed } else { order }
 }
 
-pub(crate) fn fence(ordering: Ordering) {
-    step();
-    loom::sync::atomic::fence(ordering);
-}
-
 impl AtomicU64 {
     pub(crate) fn load(&self, ordering: Ordering) -> u64 {
         step();
