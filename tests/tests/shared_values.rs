@@ -1,5 +1,4 @@
 //! Numbers, structs and arrays in shared memory.
-#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 use std::io;
 use std::time::Duration;
