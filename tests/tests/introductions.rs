@@ -1,23 +1,37 @@
 //! The programs that people learn multiprocessing from, as ours tell them, and those of the book's chapters on life and
-//! death, and on pipes: what they print, and that they leave nothing.
+//! death, on pipes, and on shared memory: what they print, and that they leave nothing.
 #![expect(clippy::unwrap_used, reason = "what helps a test may fail as the test itself")]
 
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::Path;
 use std::process::Command;
 
 use procession_tests::{Isolated, NotPassed, Outcome, StartMethod, example, under_both};
 
+#[path = "../../examples/one_at_a_time.rs"]
+mod one_at_a_time;
 #[path = "../../examples/ping_pong.rs"]
 mod ping_pong;
 #[path = "../../examples/pipe_from_child.rs"]
 mod pipe_from_child;
+#[path = "../../examples/tasks_and_processes.rs"]
+mod tasks_and_processes;
+#[path = "../../examples/value_and_array.rs"]
+mod value_and_array;
 
 /// What an example prints, line by line, its pids replaced. It succeeds, and complains of nothing.
 fn printed_by(name: &str) -> Vec<String> {
+    printed_with(name, &[]).lines().map(without_pids).collect()
+}
+
+/// What an example prints that is given arguments.
+fn printed_with(name: &str, arguments: &[&Path]) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let run = Command::new(example(name)).current_dir(root).output().unwrap();
+    let run = Command::new(example(name)).args(arguments).current_dir(root).output().unwrap();
     assert!(run.status.success() && run.stderr.is_empty(), "{name}: {run:?}");
-    String::from_utf8(run.stdout).unwrap().lines().map(without_pids).collect()
+    String::from_utf8(run.stdout).unwrap()
 }
 
 fn without_pids(line: &str) -> String {
@@ -114,11 +128,53 @@ procession_tests::isolated! {
         assert_eq!(*joined, format!("JOINED: {killed}"));
     }
 
+    /// Row 1.10. Without a lock it goes wrong sooner or later. Nothing is lost: each of the pieces is there.
+    #[once]
+    #[limit(600)]
+    fn interleaved() {
+        let writers = ["child1", "child2", "interleaved"];
+        let all = count_letters(&whole_lines_of(&writers).concat());
+        let goes_wrong = || {
+            let lines = printed_by("interleaved");
+            assert_eq!(count_letters(&lines.concat()), all);
+            sorted(&lines) != sorted(&whole_lines_of(&writers))
+        };
+        assert!((0..20).any(|_| goes_wrong()));
+    }
+
+    /// Row 1.11.
+    #[once]
+    #[limit(600)]
+    fn whole_lines() {
+        let lines = printed_by("whole_lines");
+        assert_eq!(lines.len(), 1200);
+        assert_eq!(sorted(&lines), sorted(&whole_lines_of(&["child1", "child2", "whole_lines"])));
+    }
+
+    /// The picture is the one that `shows` says, wherever the bands were painted.
+    #[once]
+    #[limit(600)]
+    fn picture() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mandelbrot.png");
+        let line = printed_with("picture", &[&path]);
+        assert_eq!(line, format!("135 bands by 4 processes: {}\n", path.display()));
+
+        let mut picture = png::Decoder::new(BufReader::new(File::open(path).unwrap())).read_info().unwrap();
+        let mut pixels = vec![0; picture.output_buffer_size().unwrap()];
+        let frame = picture.next_frame(&mut pixels).unwrap();
+        assert_eq!((frame.width, frame.height, frame.color_type), (1920, 1080, png::ColorType::Rgb));
+        shows(&pixels);
+    }
+
     /// The harness looks at what they leave. What they print is compared with the book, here or in `documents`.
     #[once]
     #[limit(600)]
     fn the_chapters_leave_nothing() {
-        for name in ["unstoppable", "stop", "drops", "generations", "surroundings", "last_words", "findings", "pipes", "replies"] {
+        for name in [
+            "unstoppable", "stop", "drops", "generations", "surroundings", "last_words", "findings", "pipes", "replies",
+            "owner_died", "held", "many_locks", "corpus",
+        ] {
             assert!(!printed_by(name).is_empty(), "{name}");
         }
     }
@@ -163,6 +219,82 @@ fn two_children_talk(method: StartMethod) -> Result<(), NotPassed> {
 
 under_both!(a_list_from_a_child);
 under_both!(two_children_talk);
+
+/// Rows 0.9 and 3.3. Whole lines, in an order of their own.
+fn five_print_in_turn(method: StartMethod) -> Result<(), NotPassed> {
+    let outcome =
+        Isolated::new(module_path!(), "five_print_in_turn").under(method).outcome(one_at_a_time::main);
+    let is_number = |line: &str| line.parse::<u32>().is_ok();
+    let printed: Vec<String> =
+        outcome.output.lines().filter(|line| is_number(line)).map(str::to_owned).collect();
+    for printed in [printed, printed_by("one_at_a_time")] {
+        assert_eq!(sorted(&printed), ["0", "1", "2", "3", "4"]);
+    }
+    outcome.passed()
+}
+
+/// Row 2.7. The tasks are the main process, and the processes five others.
+fn tasks_are_main_and_processes_others(method: StartMethod) -> Result<(), NotPassed> {
+    let test = Isolated::new(module_path!(), "tasks_are_main_and_processes_others").under(method);
+    let outcome = test.outcome(tasks_and_processes::main);
+    for output in [&outcome.output, &printed_with("tasks_and_processes", &[])] {
+        let pids_of = |sign: &str| -> Vec<u32> {
+            let rest = output.lines().filter_map(|line| line.strip_prefix(sign)?.strip_prefix(' '));
+            rest.filter_map(|pid| pid.parse().ok()).collect()
+        };
+        let [main] = *pids_of("main") else { panic!("{output}") };
+        assert_eq!(pids_of("task"), [main; 5]);
+        let processes = pids_of("process");
+        let others: BTreeSet<_> = processes.iter().filter(|pid| **pid != main).collect();
+        assert_eq!((processes.len(), others.len()), (5, 5), "{output}");
+    }
+    outcome.passed()
+}
+
+/// Rows 0.7, 0.8 and 2.14.
+fn a_child_sets_values(method: StartMethod) -> Result<(), NotPassed> {
+    let test = Isolated::new(module_path!(), "a_child_sets_values").under(method);
+    let outcome = test.outcome(value_and_array::main);
+    let expected = ["3.14", "[5, 1, 2, 3, 4, 5, 6, 7, 8, 9]", "5000 ß true"];
+    for line in expected {
+        assert!(outcome.output.lines().any(|printed| printed == line), "{}", outcome.output);
+    }
+    assert_eq!(printed_by("value_and_array"), expected);
+    outcome.passed()
+}
+
+under_both!(five_print_in_turn);
+under_both!(tasks_are_main_and_processes_others);
+under_both!(a_child_sets_values);
+
+/// What each writer of rows 1.10 and 1.11 has to say.
+fn whole_lines_of(writers: &[&str]) -> Vec<String> {
+    let lines_of = |writer: &&str| (0..400).map(|i| format!("{i} in process {writer}")).collect::<Vec<_>>();
+    writers.iter().flat_map(lines_of).collect()
+}
+
+/// How often each letter is there.
+fn count_letters(text: &str) -> Vec<(char, usize)> {
+    let letters: BTreeSet<char> = text.chars().collect();
+    letters.into_iter().map(|letter| (letter, text.matches(letter).count())).collect()
+}
+
+/// Inside it is black, far outside of one colour, and above as below.
+fn shows(pixels: &[u8]) {
+    let pixel = |x: usize, y: usize| &pixels[(y * 1920 + x) * 3..][..3];
+    for inside in [(960, 540), (1200, 540), (800, 540)] {
+        assert_eq!(pixel(inside.0, inside.1), [0; 3], "{inside:?}");
+    }
+    for corner in [(0, 0), (0, 1079), (0, 540)] {
+        assert_eq!(pixel(corner.0, corner.1), [27, 15, 42], "{corner:?}");
+    }
+    // Each band, the middle row of which is 540.
+    for y in 1..540 {
+        assert_eq!(pixel(1100, y), pixel(1100, 1080 - y), "{y}");
+    }
+    let colours: BTreeSet<_> = pixels.chunks_exact(3).collect();
+    assert!(colours.len() > 100, "{}", colours.len());
+}
 
 /// The lines that an example has printed among what the test's own machinery says.
 fn lines_with(outcome: &Outcome, sign: char) -> Vec<&str> {
