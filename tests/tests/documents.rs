@@ -60,6 +60,11 @@ fn outputs_are_what_the_programs_print() {
         "pipes",
         "ping_pong",
         "replies",
+        "value_and_array",
+        "owner_died",
+        "held",
+        "many_locks",
+        "corpus",
     ] {
         assert!(shown.iter().any(|(_, (shown, _))| *shown == name), "no document shows what {name} prints");
     }
