@@ -70,9 +70,12 @@
 //!
 //! # Waiting
 //!
-//! Dropping a future that waits is safe everywhere, in `tokio::time::timeout` and `select!` for example: it has no effect on the others. Within
-//! a process those that wait have their turn in the order in which they asked; between processes whoever is first. The `blocking_` methods
-//! are for code that is not async. As tokio's own sockets, what waits panics in a runtime without I/O (`Builder::enable_io`).
+//! A future that waits may be dropped, in `tokio::time::timeout` and `select!` for example, and has no effect on the others; but whoever gives
+//! up waiting at a [`Barrier`] breaks it for all, since it would wait for one that does not come.
+//!
+//! Between processes whoever is first has it; within one, those that wait for a [`Mutex`] have their turn in the order in which they asked. The
+//! `blocking_` methods are for code that is not async. As tokio's own sockets, what waits panics in a runtime without I/O
+//! (`Builder::enable_io`).
 //!
 //! # Memory and descriptors
 //!
