@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use futures::poll;
 use nix::libc;
 use procession::pipe::Receiver;
-use procession::shared::{Mutex, Region, TryLockError};
+use procession::shared::{Mutex, Region, RwLock, Semaphore, TryLockError};
 use procession::{Failure, Process, ProcessSet, process, simplex};
 use procession_tests::{eventually_async, isolated, patience, state};
 use rustix::process::{Pid, Signal, kill_process};
@@ -153,6 +153,15 @@ fn forks_inside(total: Mutex<u64>) -> i32 {
             assert_eq!(total.owner(), Some(std::process::id()));
             libc::WEXITSTATUS(status)
         }
+    }
+}
+
+/// A waker that owns a task, as those of textbook executors do.
+struct Owns(std::sync::Mutex<Pin<Box<dyn Future<Output = ()> + Send>>>);
+
+impl Wake for Owns {
+    fn wake(self: Arc<Self>) {
+        drop(self.0.lock());
     }
 }
 
@@ -455,6 +464,99 @@ isolated! {
             child.join().await.unwrap().unwrap();
         }));
         assert_eq!(*still.block_on(in_time(first)).unwrap(), 200);
+    }
+
+    /// Who always gets what it wants gives way now and then, as with tokio's own types: time-outs hold.
+    #[once]
+    async fn gives_way() {
+        let (mutex, semaphore, lock) = (Mutex::new(0_u64).unwrap(), Semaphore::new(1).unwrap(), RwLock::new(0_u64).unwrap());
+        let short = Duration::from_millis(50);
+        let greedy = async {
+            loop {
+                *mutex.lock().await.unwrap() += 1;
+            }
+        };
+        timeout(short, greedy).await.unwrap_err();
+        timeout(short, async { loop { drop(semaphore.acquire().await) } }).await.unwrap_err();
+        timeout(short, async { loop { drop(lock.read().await) } }).await.unwrap_err();
+    }
+
+    /// Those of a runtime have their turn in the order in which they asked, also if one asks again at once.
+    #[once]
+    async fn in_the_order_of_asking() {
+        let mutex = Mutex::new(0_u64).unwrap();
+        let first = async {
+            for _ in 0..100 {
+                let mut guard = mutex.lock().await.unwrap();
+                tokio::task::yield_now().await;
+                *guard += 1;
+            }
+        };
+        let second = async {
+            tokio::task::yield_now().await;
+            *mutex.lock().await.unwrap()
+        };
+        let ((), came_after) = tokio::join!(first, second);
+        assert!(came_after < 5, "{came_after}");
+    }
+
+    /// A waker may own a task that waits here too, and so come back when it is dropped.
+    #[once]
+    fn wakers_that_come_back() {
+        for is_dropped in [false, true] {
+            let mutex = Mutex::new(0_u64).unwrap();
+            let guard = mutex.try_lock().unwrap();
+            let clone = mutex.clone();
+            let mut inner: Pin<Box<dyn Future<Output = ()> + Send>> =
+                Box::pin(async move { drop(clone.lock().await) });
+            assert!(inner.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            let task = Waker::from(Arc::new(Owns(std::sync::Mutex::new(inner))));
+            let mut outer = Box::pin(mutex.lock());
+            assert!(outer.as_mut().poll(&mut Context::from_waker(&task)).is_pending());
+            drop(task);
+            if !is_dropped {
+                assert!(outer.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            }
+            drop(outer);
+            drop(guard);
+            drop(mutex.try_lock().unwrap());
+        }
+    }
+
+    /// A guard that is made while a panic is on its way is not of what has panicked: it commits.
+    #[once]
+    fn commits_while_unwinding() {
+        struct Counts(Mutex<u64>);
+        impl Drop for Counts {
+            fn drop(&mut self) {
+                *self.0.try_lock().unwrap() += 1;
+            }
+        }
+        let mutex = Mutex::new(0_u64).unwrap();
+        let counts = Counts(mutex.clone());
+        let panics = move || {
+            let _counts = counts;
+            panic!("as it should");
+        };
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).unwrap_err();
+        assert_eq!(*mutex.try_lock().unwrap(), 1);
+    }
+
+    /// Blocking the only thread of a runtime does not keep the wake-up away.
+    #[once]
+    async fn blocking_in_a_runtime() {
+        let mutex = Mutex::new(0_u64).unwrap();
+        let (mut tell, told) = simplex().unwrap();
+        let mut child = keeps_until_told(mutex.clone(), told).spawn().await.unwrap();
+        owned_by(&mutex, &child).await;
+        // Most likely when this thread is blocked.
+        let tells = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            tell.blocking_send(()).unwrap();
+        });
+        assert_eq!(*mutex.blocking_lock().unwrap(), 100);
+        tells.join().unwrap();
+        child.join().await.unwrap().unwrap();
     }
 
     /// Twenty processes.

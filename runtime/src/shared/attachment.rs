@@ -5,9 +5,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use rustix::fs::fstat;
+use tokio::task::coop::poll_proceed;
 
 use super::bells::Bells;
 use super::deaths;
@@ -51,12 +52,14 @@ impl Attachment {
     /// # Errors
     /// If it is none, if it is full, or if the system has no room for it.
     pub(super) fn new(memory: Arc<OwnedFd>, bells: Bells) -> io::Result<Arc<Self>> {
+        // First, since the others may ask a file system, and who serves that may be slow.
+        let length = layout::check(memory.as_fd())?;
         let stat = fstat(&memory)?;
         let key = (stat.st_dev, stat.st_ino);
         if let Some(known) = attached().get(&key).and_then(Weak::upgrade) {
             return Ok(known);
         }
-        let shared = Arc::new(Shared::map(memory.as_fd(), layout::check(memory.as_fd())?)?);
+        let shared = Arc::new(Shared::map(memory.as_fd(), length)?);
         layout::check_header(&shared, &bells)?;
         let members = shared.place(Layout::MEMBERS).ok_or(io::ErrorKind::InvalidData)?;
         let attachment = Arc::new(Self {
@@ -178,6 +181,15 @@ impl Attachment {
         self.waiters.stir();
     }
 
+    /// Looks whether any other member has died.
+    pub(super) fn check_all(&self) {
+        let me = self.me();
+        self.members()
+            .iter()
+            .filter(|(member, _)| Some(*member) != me)
+            .for_each(|(member, _)| self.check(member));
+    }
+
     /// Looks whether a member has died: where nobody waits, nobody watches.
     pub(super) fn check(&self, member: Member) {
         if self.members().identity(member).is_some_and(has_ended) {
@@ -206,6 +218,8 @@ impl Drop for Attachment {
             && let Some(me) = Member::from_bits(me)
         {
             self.members().remove(me);
+            // What a guard that was forgotten keeps is free from now on, as after a death.
+            self.bells.ring(self.joins().wake());
             deaths::forget(self);
         }
     }
@@ -237,6 +251,14 @@ impl<'a> Waiting<'a> {
         mut attempt: impl FnMut() -> Option<R>,
         is_to_sleep: impl Fn() -> bool,
     ) -> Poll<R> {
+        // A task that always gets what it wants gives way to others now and then.
+        ready!(poll_proceed(context)).made_progress();
+        if self.turns == Turns::InOrder && self.ticket.is_none() {
+            self.ticket = self.attachment.waiters.get_in_line(self.at, context.waker());
+            if self.ticket.is_some() {
+                return Poll::Pending;
+            }
+        }
         let wait = self.attachment.at::<Wait>(self.at);
         for _ in 0..TRIES {
             if let Some(done) = attempt() {

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::AcqRel};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
@@ -16,7 +17,11 @@ use crate::passed::check_unix_stream;
 ///
 /// They are sockets, and no eventfds, because a peer may set their flags: `send(2)` can be told for each call not to wait.
 #[derive(Debug)]
-pub(super) struct Bells(Vec<[Arc<OwnedFd>; 2]>);
+pub(super) struct Bells {
+    pairs: Vec<[Arc<OwnedFd>; 2]>,
+    /// Whether some thread empties one, by their bits.
+    emptied: Arc<AtomicU32>,
+}
 
 /// The most pairs of a region: a word has a bit for each side.
 pub(super) const MOST: usize = 16;
@@ -28,7 +33,7 @@ impl Bells {
             let (one, other) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
             Ok([Arc::new(one), Arc::new(other)])
         };
-        (0..pairs).map(pair).collect::<io::Result<_>>().map(Self)
+        (0..pairs).map(pair).collect::<io::Result<_>>().map(Self::of)
     }
 
     /// # Errors
@@ -44,42 +49,63 @@ impl Bells {
                 "a region has not the bells that it should",
             ));
         }
-        Ok(Self(pairs.to_vec()))
+        Ok(Self::of(pairs.to_vec()))
+    }
+
+    fn of(pairs: Vec<[Arc<OwnedFd>; 2]>) -> Self {
+        Self { pairs, emptied: Arc::default() }
     }
 
     pub(super) fn handles(&self) -> impl Iterator<Item = &Arc<OwnedFd>> {
-        self.0.iter().flatten()
+        self.pairs.iter().flatten()
     }
 
     /// Beside which one a member sleeps.
     pub(super) fn of(&self, member: Member) -> u32 {
-        (member.slot() % (2 * self.0.len())) as u32
+        (member.slot() % (2 * self.pairs.len())) as u32
     }
 
     /// What becomes readable when a bell is rung.
     pub(super) fn listener(&self, bell: u32) -> Option<&Arc<OwnedFd>> {
         let bell = bell as usize;
-        self.0.get(bell / 2).map(|pair| &pair[bell % 2])
+        self.pairs.get(bell / 2).map(|pair| &pair[bell % 2])
     }
 
     /// Rings those whose bits are set.
     pub(super) fn ring(&self, bells: u32) {
         for bell in (0..u32::BITS).filter(|bell| bells & 1 << bell != 0) {
-            if let (Some(near), Some(far)) = (self.listener(bell ^ 1), self.listener(bell)) {
-                ring(near, far);
+            if let (Some(near), Some(far)) = (self.listener(bell ^ 1), self.listener(bell))
+                && knock(near) == Err(Errno::AGAIN)
+            {
+                self.empty(bell, near, far);
             }
+        }
+    }
+
+    /// Nobody reads a bell but whoever finds it full, and on a thread of its own: a peer that reads it at the same time, into memory that
+    /// does not come, keeps it from all others for as long as it wants.
+    fn empty(&self, bell: u32, near: &Arc<OwnedFd>, far: &Arc<OwnedFd>) {
+        let bit = 1 << bell;
+        if self.emptied.fetch_or(bit, AcqRel) & bit != 0 {
+            // It will be rung when it is empty.
+            return;
+        }
+        let (near, far, emptied) = (Arc::clone(near), Arc::clone(far), Arc::clone(&self.emptied));
+        let empty = move || {
+            let _full = recv(&far, &mut [0; 4096][..], RecvFlags::DONTWAIT);
+            emptied.fetch_and(!bit, AcqRel);
+            let _rung = knock(&near);
+        };
+        if std::thread::Builder::new().name("procession".into()).spawn(empty).is_err() {
+            // The system has no room for a thread: the next one to ring tries again.
+            self.emptied.fetch_and(!bit, AcqRel);
         }
     }
 }
 
 /// Whatever else comes of it is a peer's doing: who waits for this wake-up can give up waiting.
-fn ring(near: &OwnedFd, far: &OwnedFd) {
-    let knock = || send(near, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-    if knock() == Err(Errno::AGAIN) {
-        // Nobody reads it but whoever finds it full.
-        let _full = recv(far, &mut [0; 4096][..], RecvFlags::DONTWAIT);
-        let _rung = knock();
-    }
+fn knock(near: &OwnedFd) -> Result<usize, Errno> {
+    send(near, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
 }
 
 #[cfg(test)]

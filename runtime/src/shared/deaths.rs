@@ -37,8 +37,8 @@ fn watched() -> MutexGuard<'static, Option<HashMap<Identity, Watched>>> {
 
 /// Watches all that take part in a region, and those that join.
 pub(super) fn watch(attachment: &Arc<Attachment>) {
-    let Ok(control) = Control::get() else { return };
     let attachment = Arc::downgrade(attachment);
+    let Ok(control) = Control::get() else { return look_by_turns(attachment) };
     control.run(async move {
         let mut known: Vec<Member> = Vec::new();
         while let Some(epoch) = look_around(&attachment, &mut known) {
@@ -47,12 +47,32 @@ pub(super) fn watch(attachment: &Arc<Attachment>) {
     });
 }
 
+/// How often a process looks that can have no control thread: a fork of one that has.
+const TURN: Duration = Duration::from_millis(10);
+
+/// Looks again and again for those that have died, and for those that are to be woken, on a thread of its own.
+fn look_by_turns(attachment: Weak<Attachment>) {
+    let look = move || {
+        while let Some(attachment) = attachment.upgrade() {
+            attachment.check_all();
+            attachment.look();
+            drop(attachment);
+            std::thread::sleep(TURN);
+        }
+    };
+    // Where the system has no room for a thread, those that wait do so until they are given up.
+    drop(std::thread::Builder::new().name("procession".into()).spawn(look));
+}
+
 /// Watches those that are new; gives the number of the wake-ups before.
 fn look_around(attachment: &Weak<Attachment>, known: &mut Vec<Member>) -> Option<u32> {
     let attachment = attachment.upgrade()?;
     let me = attachment.me()?;
     let epoch = attachment.joins().sleep(attachment.bells.of(me));
     known.retain(|member| attachment.members().contains(*member));
+    forget_where(|by, member| {
+        std::ptr::eq(by.as_ptr(), &raw const *attachment) && !attachment.members().contains(member)
+    });
     for (member, who) in attachment.members().iter() {
         if member != me && !known.contains(&member) {
             known.push(member);
@@ -134,10 +154,15 @@ fn bury(dead: Identity) {
 
 /// Watches nobody any more for an attachment that ends.
 pub(super) fn forget(attachment: &Attachment) {
+    forget_where(|by, _| std::ptr::eq(by.as_ptr(), attachment) || by.strong_count() == 0);
+}
+
+/// Watches some no more for some attachments, and those for none that nobody wants to know of.
+fn forget_where(is_over: impl Fn(&Weak<Attachment>, Member) -> bool) {
     let mut watched = watched();
     let Some(all) = watched.as_mut() else { return };
     all.retain(|_, known| {
-        known.by.retain(|(other, _)| !std::ptr::eq(other.as_ptr(), attachment) && other.strong_count() > 0);
+        known.by.retain(|(by, member)| !is_over(by, *member));
         let is_of_use = !known.by.is_empty();
         if !is_of_use {
             known.task.abort();

@@ -59,7 +59,8 @@ const WITHOUT: Duration = Duration::from_millis(10);
 impl Listeners {
     /// Has the current runtime listen to a bell from now on.
     pub(super) fn listen(&self, attachment: &Arc<Attachment>, bell: u32, waker: &Waker) {
-        let Some(runtime) = &driver() else { return waker.wake_by_ref() };
+        // A fork of a process with a control thread: it looks by turns.
+        let Some(runtime) = &driver() else { return };
         let mut listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_this = |it: &Listener| it.runtime == runtime.id() && it.bell == bell && !it.task.is_finished();
         if listeners.iter().any(is_this) {

@@ -73,8 +73,11 @@
 //! A future that waits may be dropped, in `tokio::time::timeout` and `select!` for example, and has no effect on the others; but whoever gives
 //! up waiting at a [`Barrier`] breaks it for all, since it would wait for one that does not come.
 //!
-//! Between processes whoever is first has it; within one, those that wait for a [`Mutex`] have their turn in the order in which they asked. The
-//! `blocking_` methods are for code that is not async. As tokio's own sockets, what waits panics in a runtime without I/O
+//! Within a runtime those that wait for a [`Mutex`] have their turn in the order in which they asked. Between processes whoever is first has it: one
+//! that locks again as soon as it has unlocked wins most of the time, since another has to wake up first. Let it wait for something in between, or
+//! give turns by a [pipe](crate::pipe()) or a [`Condvar`].
+//!
+//! The `blocking_` methods are for code that is not async. As tokio's own sockets, what waits panics in a runtime without I/O
 //! (`Builder::enable_io`).
 //!
 //! # Memory and descriptors

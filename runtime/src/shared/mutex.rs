@@ -113,10 +113,7 @@ impl<T: Plain> Mutex<T> {
     /// Safe: who is dropped while it waits gives its turn to the next.
     #[inline]
     pub async fn lock(&self) -> Locked<'_, T> {
-        if let Ok(locked) = self.attempt() {
-            return locked;
-        }
-        let mut waiting = Waiting::new(&self.object.attachment, self.object.at + Lock::WAIT, Turns::One);
+        let mut waiting = Waiting::new(&self.object.attachment, self.object.at + Lock::WAIT, Turns::InOrder);
         let attempt = || self.attempt().ok();
         let is_to_sleep = || self.words.sleep(self.object.attachment.members());
         poll_fn(|context| waiting.poll(context, attempt, is_to_sleep)).await
@@ -150,8 +147,8 @@ impl<T: Plain> Mutex<T> {
             Attempt::Held(owner) => Err(owner),
             Attempt::Acquired { buffer, token, owner_died } => {
                 let value = T::load(self.cells(buffer));
-                let held =
-                    Held { value, buffer, me, forks: sys::forks(), token, release: Release::default() };
+                let (forks, panicking) = (sys::forks(), std::thread::panicking());
+                let held = Held { value, buffer, me, forks, token, panicking, release: Release::default() };
                 Ok(if owner_died {
                     Err(OwnerDied::new(MutexGuard { of: Of::Owned(Box::new(self.clone())), held }))
                 } else {
@@ -215,6 +212,8 @@ struct Held<T> {
     me: Member,
     forks: u64,
     token: u64,
+    /// Whether a panic was on its way already, which is none of this one's.
+    panicking: bool,
     release: Release,
 }
 
@@ -299,7 +298,7 @@ impl<T: Plain> Drop for MutexGuard<'_, T> {
             return;
         }
         // What a panic leaves half done is not committed.
-        self.held.release.commit &= !std::thread::panicking();
+        self.held.release.commit &= self.held.panicking || !std::thread::panicking();
         let mutex = self.mutex();
         if self.held.release.commit {
             self.held.value.store(mutex.cells(self.held.buffer ^ 1));

@@ -133,9 +133,13 @@ impl<'a, T: Plain> ReentrantGuard<'a, T> {
         **self.cell() = value;
     }
 
-    /// Changes the value. The function must not use a guard of this lock.
+    /// Changes the value; not if the function panics. The function must not use a guard of this lock.
     pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
-        change(&mut self.cell())
+        let mut cell = self.cell();
+        let mut value = **cell;
+        let result = change(&mut value);
+        **cell = value;
+        result
     }
 
     /// How many guards there are.

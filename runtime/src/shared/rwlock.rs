@@ -201,8 +201,9 @@ impl<T: Plain> RwLock<T> {
             Attempt::Held(owner) => Err(owner),
             Attempt::Acquired { buffer, token, owner_died } => {
                 let value = T::load(self.cells(buffer));
-                let writing =
-                    Writing { value, buffer, me, forks: sys::forks(), token, release: Release::default() };
+                let (forks, panicking) = (sys::forks(), std::thread::panicking());
+                let release = Release::default();
+                let writing = Writing { value, buffer, me, forks, token, panicking, release };
                 Ok(if owner_died {
                     Err(OwnerDied::new(RwLockWriteGuard { of: Cow::Owned(self.clone()), writing }))
                 } else {
@@ -363,6 +364,8 @@ struct Writing<T> {
     me: Member,
     forks: u64,
     token: u64,
+    /// Whether a panic was on its way already, which is none of this one's.
+    panicking: bool,
     release: Release,
 }
 
@@ -404,13 +407,13 @@ impl<T: Plain> DerefMut for RwLockWriteGuard<'_, T> {
 
 impl<T: Plain> Drop for RwLockWriteGuard<'_, T> {
     fn drop(&mut self) {
-        let Writing { value, buffer, me, forks, mut release, .. } = self.writing;
+        let Writing { value, buffer, me, forks, panicking, mut release, .. } = self.writing;
         if forks != sys::forks() {
             // A fork has copied this guard: the lock is the other process's.
             return;
         }
         // What a panic leaves half done is not committed.
-        release.commit &= !std::thread::panicking();
+        release.commit &= panicking || !std::thread::panicking();
         if release.commit {
             value.store(self.of.cells(buffer ^ 1));
         }

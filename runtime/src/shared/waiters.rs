@@ -1,7 +1,9 @@
 //! Those in this process that wait for something in a region.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use tokio::runtime::Id;
@@ -14,12 +16,18 @@ pub(super) enum Turns {
     /// The first of each runtime, and the next one when it has got what it wants, or gives up: for what one of them can have.
     /// Not the first of all, because its runtime may have nobody who drives it.
     One,
+    /// The same, and who comes later gets in line, even if it could have it at once.
+    InOrder,
     All,
 }
 
 /// The queues, by the place of the word that they wait by and the runtime in which they do.
 #[derive(Debug, Default)]
-pub(super) struct Waiters(Mutex<Queues>);
+pub(super) struct Waiters {
+    queues: Mutex<Queues>,
+    /// How many queues there are, for a look without the lock.
+    count: AtomicUsize,
+}
 
 type Key = (usize, Option<Id>);
 
@@ -44,7 +52,8 @@ struct Queue {
 struct Waiter {
     /// The number of wake-ups that it knows of.
     epoch: u32,
-    waker: Waker,
+    /// Cloned and dropped without the lock: it is somebody else's code that does so, and may come back here.
+    waker: Arc<Waker>,
 }
 
 /// A place in a queue.
@@ -56,7 +65,7 @@ pub(super) struct Ticket {
 
 impl Waiters {
     fn lock(&self) -> MutexGuard<'_, Queues> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How often all were told to look again, before somebody looks for the last time and sleeps.
@@ -76,26 +85,39 @@ impl Waiters {
     ) -> Option<Ticket> {
         let key = (at, driver().map(|runtime| runtime.id()));
         let moved = ticket.filter(|ticket| ticket.key != key);
+        let waiter = Waiter { epoch, waker: Arc::new(waker.clone()) };
         let mut queues = self.lock();
         if queues.stirs != stirs {
             return None;
         }
-        let next = moved.and_then(|ticket| queues.leave(ticket));
-        queues.tickets += 1;
-        let new = || Queue { turns, waiting: BTreeMap::new(), woken: None };
-        let number = ticket.filter(|_| moved.is_none()).map_or(queues.tickets, |ticket| ticket.number);
-        let queue = queues.queues.entry(key).or_insert_with(new);
-        queue.woken.take_if(|woken| *woken == number);
-        queue.waiting.insert(number, Waiter { epoch, waker: waker.clone() });
+        let left = moved.map(|ticket| queues.leave(ticket));
+        let (ticket, before) = queues.enter(ticket.filter(|_| moved.is_none()), key, turns, waiter);
+        self.count.store(queues.queues.len(), Relaxed);
         drop(queues);
-        next.into_iter().for_each(Waker::wake);
-        Some(Ticket { number, key })
+        drop(before);
+        left.into_iter().for_each(Left::go);
+        Some(ticket)
     }
 
-    /// Has somebody leave; if it was woken, the next one is.
+    /// Enters who comes when others of its runtime wait already; they have the turn, or will have it. `None` if there are none.
+    pub(super) fn get_in_line(&self, at: usize, waker: &Waker) -> Option<Ticket> {
+        if self.count.load(Relaxed) == 0 {
+            return None;
+        }
+        let key = (at, driver().map(|runtime| runtime.id()));
+        let waiter = Waiter { epoch: 0, waker: Arc::new(waker.clone()) };
+        let mut queues = self.lock();
+        queues.queues.get(&key)?;
+        Some(queues.enter(None, key, Turns::InOrder, waiter).0)
+    }
+
+    /// Has somebody leave, and the next one look: none behind the first need have said that it sleeps.
     pub(super) fn leave(&self, ticket: Ticket) {
-        let next = self.lock().leave(ticket);
-        next.into_iter().for_each(Waker::wake);
+        let mut queues = self.lock();
+        let left = queues.leave(ticket);
+        self.count.store(queues.queues.len(), Relaxed);
+        drop(queues);
+        left.go();
     }
 
     /// Has the next one behind somebody look, who has looked and sleeps again: there is something, but not what that one wants.
@@ -104,7 +126,7 @@ impl Waiters {
         let queue = queues.queues.get_mut(&ticket.key);
         let next = queue.and_then(|queue| queue.wake_first(ticket.number + 1));
         drop(queues);
-        next.into_iter().for_each(Waker::wake);
+        next.into_iter().for_each(wake);
     }
 
     /// Wakes those whose word has another number of wake-ups than they know of.
@@ -114,10 +136,10 @@ impl Waiters {
             let is_to_look = |waiter: &Waiter| waiter.epoch != epoch;
             match queue.turns {
                 Turns::All => queue.wakers(is_to_look),
-                Turns::One if queue.waiting.values().next().is_some_and(is_to_look) => {
+                Turns::One | Turns::InOrder if queue.waiting.values().next().is_some_and(is_to_look) => {
                     queue.wake_first(0).into_iter().collect()
                 }
-                Turns::One => Vec::new(),
+                Turns::One | Turns::InOrder => Vec::new(),
             }
         });
     }
@@ -127,44 +149,76 @@ impl Waiters {
         self.lock().stirs += 1;
         self.wake_by(|_, queue| match queue.turns {
             Turns::All => queue.wakers(|_| true),
-            Turns::One => queue.wake_first(0).into_iter().collect(),
+            Turns::One | Turns::InOrder => queue.wake_first(0).into_iter().collect(),
         });
     }
 
-    fn wake_by(&self, mut wakers: impl FnMut(&Key, &mut Queue) -> Vec<Waker>) {
+    fn wake_by(&self, mut wakers: impl FnMut(&Key, &mut Queue) -> Vec<Arc<Waker>>) {
         let of = |(key, queue): (&Key, &mut Queue)| wakers(key, queue);
         let woken: Vec<_> = self.lock().queues.iter_mut().flat_map(of).collect();
-        woken.into_iter().for_each(Waker::wake);
+        woken.into_iter().for_each(wake);
+    }
+}
+
+/// Somebody else's code, which may panic: the others are woken all the same.
+fn wake(waker: Arc<Waker>) {
+    drop(catch_unwind(AssertUnwindSafe(move || waker.wake_by_ref())));
+}
+
+/// Who has left, and who is to be woken in its place: for when the lock is free again.
+struct Left {
+    _waiter: Option<Waiter>,
+    next: Option<Arc<Waker>>,
+}
+
+impl Left {
+    fn go(self) {
+        self.next.into_iter().for_each(wake);
     }
 }
 
 impl Queues {
-    /// Gives who is to be woken in its place.
-    fn leave(&mut self, ticket: Ticket) -> Option<Waker> {
-        let queue = self.queues.get_mut(&ticket.key)?;
-        queue.waiting.remove(&ticket.number);
-        let was_woken = queue.woken.take_if(|woken| *woken == ticket.number).is_some();
-        let next = if was_woken { queue.wake_first(0) } else { None };
+    /// Gives the ticket, and what stood in its place.
+    fn enter(
+        &mut self,
+        ticket: Option<Ticket>,
+        key: Key,
+        turns: Turns,
+        waiter: Waiter,
+    ) -> (Ticket, Option<Waiter>) {
+        self.tickets += 1;
+        let number = ticket.map_or(self.tickets, |ticket| ticket.number);
+        let new = || Queue { turns, waiting: BTreeMap::new(), woken: None };
+        let queue = self.queues.entry(key).or_insert_with(new);
+        queue.woken.take_if(|woken| *woken == number);
+        (Ticket { number, key }, queue.waiting.insert(number, waiter))
+    }
+
+    fn leave(&mut self, ticket: Ticket) -> Left {
+        let Some(queue) = self.queues.get_mut(&ticket.key) else { return Left { _waiter: None, next: None } };
+        let waiter = queue.waiting.remove(&ticket.number);
+        queue.woken.take_if(|woken| *woken == ticket.number);
+        let next = if queue.turns == Turns::All { None } else { queue.wake_first(0) };
         if queue.waiting.is_empty() {
             self.queues.remove(&ticket.key);
         }
-        next
+        Left { _waiter: waiter, next }
     }
 }
 
 impl Queue {
-    fn wakers(&self, which: impl Fn(&Waiter) -> bool) -> Vec<Waker> {
-        self.waiting.values().filter(|waiter| which(waiter)).map(|waiter| waiter.waker.clone()).collect()
+    fn wakers(&self, which: impl Fn(&Waiter) -> bool) -> Vec<Arc<Waker>> {
+        self.waiting.values().filter(|waiter| which(waiter)).map(|waiter| Arc::clone(&waiter.waker)).collect()
     }
 
     /// Wakes the first whose ticket is not before a number, if nobody was woken as yet.
-    fn wake_first(&mut self, from: u64) -> Option<Waker> {
+    fn wake_first(&mut self, from: u64) -> Option<Arc<Waker>> {
         if self.woken.is_some() {
             return None;
         }
         let (number, waiter) = self.waiting.range(from..).next()?;
         self.woken = Some(*number);
-        Some(waiter.waker.clone())
+        Some(Arc::clone(&waiter.waker))
     }
 }
 
