@@ -212,11 +212,20 @@ impl<'a> Waiter<'a> {
         // What the dead have left is for those who wait already.
         condvar.inherit();
         let Condvar { object, words, ledgers } = condvar;
+        let mut is_passed = false;
         let enter = |me| {
-            let count = || words.enter(ledgers.as_slice(), object.attachment.members(), me);
+            let count = || {
+                let entered = words.enter(ledgers.as_slice(), object.attachment.members(), me);
+                is_passed = entered == Some(true);
+                entered.is_some()
+            };
             Some(((object.at, me), object.attachment.lines.enter((object.at, me), count)?))
         };
         let place = object.attachment.me().and_then(enter);
+        if is_passed {
+            // A notice that reached one that had this slot before after all.
+            object.attachment.wake(&words.wait);
+        }
         Self { condvar, forks: sys::forks(), place, has_locked: false }
     }
 

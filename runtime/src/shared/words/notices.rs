@@ -69,26 +69,27 @@ impl Notices {
     /// How far the word that sleepers wait by stands behind its beginning.
     pub(crate) const WAIT: usize = 8;
 
-    /// Has one more task of a process wait; gives `false` if there is no room for it.
-    pub(crate) fn enter(&self, ledgers: &[AtomicU64], members: Members<'_>, me: Member) -> bool {
-        let Some(word) = ledgers.get(me.slot()) else { return false };
+    /// Has one more task of a process wait; gives whether somebody is to be woken, or `None` if there is no room for it.
+    pub(crate) fn enter(&self, ledgers: &[AtomicU64], members: Members<'_>, me: Member) -> Option<bool> {
+        let word = ledgers.get(me.slot())?;
+        let mut is_passed = false;
         for _ in 0..TRIES {
             let mut ledger = Ledger(word.load(Acquire));
             let before = ledger;
             if !ledger.is_of(me) {
                 // Of one that had the slot before: what it had goes to others.
-                self.notify(ledgers, members, ledger.notified());
+                is_passed |= self.notify(ledgers, members, ledger.notified()) > 0;
                 ledger = Ledger::empty(me);
             }
             if ledger.waiting() == MOST {
-                return false;
+                return None;
             }
             // Release: who notifies behind this finds it. It comes before the mutex is unlocked.
             if word.compare_exchange_weak(before.0, ledger.0 + WAITING, AcqRel, Relaxed).is_ok() {
-                return true;
+                return Some(is_passed);
             }
         }
-        false
+        None
     }
 
     /// How many notices a process has.
