@@ -162,6 +162,11 @@ fn with_deaths(bounds: Bounds, mistake: Mistake) {
     bounds.explore_deaths(move |world| Locks::new(world, bounds.processes, mistake));
 }
 
+/// Two processes show what comes of a death at each step; three take long.
+fn of_three(mistake: Mistake) {
+    THREE.explore_some_deaths(8, move |world| Locks::new(world, 3, mistake));
+}
+
 #[test]
 fn one_has_it_at_a_time() {
     with_deaths(TWO, Mistake::None);
@@ -169,13 +174,25 @@ fn one_has_it_at_a_time() {
 
 #[test]
 fn one_of_three_has_it_at_a_time() {
-    with_deaths(THREE, Mistake::None);
+    of_three(Mistake::None);
 }
 
 #[test]
 #[should_panic = "sleeps for ever"]
 fn control_no_word() {
     with_deaths(TWO, Mistake::NoWord);
+}
+
+#[test]
+#[should_panic = "sleeps for ever"]
+fn control_no_word_of_three() {
+    of_three(Mistake::NoWord);
+}
+
+#[test]
+#[should_panic = "sleeps for ever"]
+fn control_no_stir_of_three() {
+    of_three(Mistake::NoStir);
 }
 
 #[test]

@@ -10,6 +10,8 @@ mod atomics;
 mod events;
 mod locks;
 mod memberships;
+mod notices;
+mod rounds;
 mod rwlocks;
 mod semaphores;
 mod waits;

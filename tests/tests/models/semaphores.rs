@@ -155,7 +155,7 @@ fn control_wakes_first() {
 #[test]
 #[should_panic = "sleeps for ever"]
 fn control_no_stir() {
-    explore(2, false, Mistake::NoStir);
+    explore(1, false, Mistake::NoStir);
 }
 
 #[test]

@@ -84,10 +84,19 @@ impl Bounds {
 
     /// Explores all that can happen, without a death and with one of the first process at each of its steps.
     pub(crate) fn explore_deaths<P: Process>(self, new: impl Fn(World) -> P + Clone + Send + Sync + 'static) {
+        self.explore_some_deaths(1, new);
+    }
+
+    /// As [`explore_deaths`](Self::explore_deaths), with a death at one of so many steps.
+    pub(crate) fn explore_some_deaths<P: Process>(
+        self,
+        every: usize,
+        new: impl Fn(World) -> P + Clone + Send + Sync + 'static,
+    ) {
         self.explore(None, new.clone());
-        let steps = (0..).take_while(|steps| self.explore(Some(*steps), new.clone())).count();
-        println!("{steps} steps");
-        assert!(steps > 0);
+        let deaths = (0..).step_by(every).take_while(|steps| self.explore(Some(*steps), new.clone())).count();
+        println!("{deaths} deaths");
+        assert!(deaths > 0);
     }
 
     /// Explores with atomics that have a fault, under which it must fail.
