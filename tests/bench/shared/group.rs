@@ -41,7 +41,12 @@ impl<'a> Bench<'a> {
 
     /// Whether a group is to be compared.
     pub(super) fn compares(&self, name: &str) -> bool {
-        self.compares && self.wanted.as_ref().is_none_or(|wanted| name.contains(wanted))
+        self.compares && self.wants(name)
+    }
+
+    /// Whether a group is to run.
+    pub(super) fn wants(&self, name: &str) -> bool {
+        self.wanted.as_ref().is_none_or(|wanted| name.contains(wanted))
     }
 
     /// Contenders that are there already, measured with this thread on a core.
@@ -73,7 +78,7 @@ impl Group<'_> {
         second: &mut impl Contender,
     ) -> io::Result<()> {
         self.alone(ours, first);
-        self.alone(limit, second);
+        self.alone(&format!("limit: {limit}"), second);
         self.compare(
             &format!("{ours} / {limit}"),
             |runtime, times| cost(runtime, first, times).expect("the child is up"),
@@ -101,7 +106,8 @@ impl Group<'_> {
         mut second: impl FnMut(u64),
     ) {
         self.group.bench_function(ours, |bencher| bencher.iter_custom(|times| here(&mut first, times)[0]));
-        self.group.bench_function(limit, |bencher| bencher.iter_custom(|times| here(&mut second, times)[0]));
+        let name = format!("limit: {limit}, beside {ours}");
+        self.group.bench_function(name, |bencher| bencher.iter_custom(|times| here(&mut second, times)[0]));
         let what = format!("{ours} / {limit}");
         self.compare(&what, |_, times| here(&mut first, times), |_, times| here(&mut second, times));
     }

@@ -135,6 +135,10 @@ fn wake_ups(bench: &mut Bench<'_>, cores: Cores) -> io::Result<()> {
 
 fn blobs(bench: &mut Bench<'_>, name: &str, length: usize) -> io::Result<()> {
     let name = format!("blob of {name} handed over");
+    if !bench.wants(&name) {
+        // A gigabyte is not made for nothing.
+        return Ok(());
+    }
     let there = Cores::Two.there()?;
     let mut ours = bench.runtime.block_on(ours::Blobs::start(Blob::new(vec![1; length])?, there))?;
     let limit = HandedMemory::start(length, |socket| map_memory(socket, there));
