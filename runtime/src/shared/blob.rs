@@ -72,8 +72,8 @@ struct Sealed {
 impl Blob {
     /// Copies bytes into memory that processes can share.
     ///
-    /// That takes as long as copying them: about half a second for a gigabyte. In async code that has other work, hand what is as large as
-    /// that to `tokio::task::spawn_blocking`.
+    /// That takes as long as copying them into memory that was just allocated: up to a second for a gigabyte. In async code that has other
+    /// work, hand what is as large as that to `tokio::task::spawn_blocking`.
     ///
     /// # Errors
     /// If this process can have no more descriptors, mappings or memory; `FileTooLarge` if there are more bytes than a file of
