@@ -253,11 +253,11 @@ impl<'a> Waiting<'a> {
     ) -> Poll<R> {
         // A task that always gets what it wants gives way to others now and then.
         ready!(poll_proceed(context)).made_progress();
-        if self.turns == Turns::InOrder && self.ticket.is_none() {
-            self.ticket = self.attachment.waiters.get_in_line(self.at, context.waker());
-            if self.ticket.is_some() {
-                return Poll::Pending;
-            }
+        if self.turns == Turns::InOrder
+            && let Some(behind) = self.attachment.waiters.get_in_line(self.ticket, self.at, context.waker())
+        {
+            self.ticket = Some(behind);
+            return Poll::Pending;
         }
         let wait = self.attachment.at::<Wait>(self.at);
         for _ in 0..TRIES {

@@ -99,16 +99,24 @@ impl Waiters {
         Some(ticket)
     }
 
-    /// Enters who comes when others of its runtime wait already; they have the turn, or will have it. `None` if there are none.
-    pub(super) fn get_in_line(&self, at: usize, waker: &Waker) -> Option<Ticket> {
+    /// Has somebody wait behind others of its runtime, who have the turn or will have it. `None` if there are none before it.
+    pub(super) fn get_in_line(&self, ticket: Option<Ticket>, at: usize, waker: &Waker) -> Option<Ticket> {
         if self.count.load(Relaxed) == 0 {
             return None;
         }
         let key = (at, driver().map(|runtime| runtime.id()));
+        // One that has moved to another runtime comes in the usual way.
+        let ticket = ticket.map_or(Some(None), |ticket| (ticket.key == key).then_some(Some(ticket)))?;
         let waiter = Waiter { epoch: 0, waker: Arc::new(waker.clone()) };
         let mut queues = self.lock();
-        queues.queues.get(&key)?;
-        Some(queues.enter(None, key, Turns::InOrder, waiter).0)
+        let (first, _) = queues.queues.get(&key)?.waiting.first_key_value()?;
+        if ticket.is_some_and(|ticket| ticket.number == *first) {
+            return None;
+        }
+        let (ticket, before) = queues.enter(ticket, key, Turns::InOrder, waiter);
+        drop(queues);
+        drop(before);
+        Some(ticket)
     }
 
     /// Has somebody leave, and the next one look: none behind the first need have said that it sleeps.
