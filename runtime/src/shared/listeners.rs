@@ -75,7 +75,8 @@ impl Listeners {
                     tokio::time::sleep(WITHOUT).await;
                     waker.wake();
                 };
-                drop(runtime.spawn(again));
+                // Its runtime has a clock.
+                drop(Control::get().map(|control| control.run(again)));
             }
         }
     }
