@@ -514,7 +514,7 @@ isolated! {
         }
         // A user that nobody else is.
         let user = 3_000_000 + std::process::id() % 1_000_000;
-        let call = has_many_in_flight(user).rlimit(Resource::OpenFiles, 120, 120);
+        let call = has_many_in_flight(user).rlimit(Resource::OpenFiles, 128, 128);
         let (accepted, is_full, received) = in_time(call).await.unwrap().unwrap();
         assert!(is_full && (2..6).contains(&accepted), "{accepted} accepted");
         assert_eq!(received, accepted + 1);
