@@ -111,7 +111,7 @@ isolated! {
     async fn r36_descriptors_for_a_few() {
         let Crowd { lived, refused, afterwards, left } =
             crowd(40).rlimit(Resource::OpenFiles, 32, 32).await.unwrap();
-        assert!(lived >= 5 && lived + refused.len() == 40, "{lived} {refused:?}");
+        assert!(lived >= 4 && lived + refused.len() == 40, "{lived} {refused:?}");
         for error in refused {
             let Cause::Start { stage: Stage::Spawn | Stage::Server, errno, .. } = error.cause() else {
                 panic!("{error:?}")

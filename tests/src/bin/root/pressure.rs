@@ -152,6 +152,10 @@ fn kept() -> BTreeMap<String, usize> {
 
 /// `socket:[4711]` is `socket`, `anon_inode:[eventfd]` stays.
 fn kind_of(target: &str) -> &str {
+    // Their names have pids in them.
+    if target.starts_with("/proc/") {
+        return "/proc";
+    }
     match target.split_once(":[") {
         Some((kind, inode)) if inode.starts_with(|first: char| first.is_ascii_digit()) => kind,
         _ => target,
