@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 use super::memory::Mapping;
 use crate::shared::words::{Flag, Lock, Notices, Round, Wait};
@@ -20,12 +20,6 @@ pub(crate) struct Shared(Mapping);
 /// It consists of atomics alone, in the order in which they are declared, and has no padding.
 pub(crate) unsafe trait Overlay {}
 
-// SAFETY: it is one.
-unsafe impl Overlay for AtomicU8 {}
-// SAFETY: it is one.
-unsafe impl Overlay for AtomicU16 {}
-// SAFETY: it is one.
-unsafe impl Overlay for AtomicU32 {}
 // SAFETY: it is one.
 unsafe impl Overlay for AtomicU64 {}
 // SAFETY: so are its elements, and there is nothing between them.
