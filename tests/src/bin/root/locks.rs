@@ -40,6 +40,8 @@ struct Word {
 const BEGINS: u64 = 0;
 const BEGINS_AFTER_DEATH: u64 = 1;
 const ENDS: u64 = 2;
+/// All have come to their end: nobody wants it.
+const PAUSES: u64 = 3;
 
 impl Word {
     const LENGTH: usize = 48;
@@ -101,6 +103,8 @@ struct Told {
     killed: Killed,
     inside: Option<Word>,
     last: Option<Word>,
+    /// Whether nobody has wanted it since the last one.
+    pauses: bool,
     times: u64,
     after_deaths: u64,
     longest_free: u64,
@@ -110,6 +114,7 @@ struct Told {
 impl Told {
     fn take(&mut self, word: Word) {
         match word.kind {
+            PAUSES => return self.pauses = true,
             ENDS => {
                 let begin = self.inside.take().expect("who ends has begun");
                 assert_eq!((begin.pid, begin.token), (word.pid, word.token), "another ends than has begun");
@@ -138,7 +143,9 @@ impl Told {
         );
         self.times += 1;
         self.after_deaths += u64::from(is_after_death);
-        self.longest_free = self.longest_free.max(word.at - last.at);
+        if !std::mem::take(&mut self.pauses) {
+            self.longest_free = self.longest_free.max(word.at - last.at);
+        }
         self.longest_wait = self.longest_wait.max(word.waited);
     }
 
@@ -161,6 +168,7 @@ struct Scene {
     total: Mutex<u64>,
     over: Event,
     tells: Passed<OwnedFd>,
+    tells_itself: File,
     killed: Killed,
     random: Random,
 }
@@ -192,6 +200,8 @@ impl Scene {
         let all = living.iter_mut().map(Process::join);
         let ended = timeout(patience(20 * LIMIT), join_all(all)).await.expect("nobody sleeps for ever");
         ended.into_iter().for_each(|ended| ended.unwrap().unwrap());
+        let nobody = Word { kind: PAUSES, pid: 0, token: 0, value: 0, at: now(), waited: 0 };
+        nobody.write(&mut self.tells_itself).unwrap();
     }
 }
 
@@ -214,6 +224,7 @@ pub(crate) async fn locks(kills: u64, seed: u64) {
     let mut scene = Scene {
         total: Mutex::new(0).unwrap(),
         over: Event::new().unwrap(),
+        tells_itself: File::from(OwnedFd::from(writer.try_clone().unwrap())),
         tells: Passed::new(writer.into()).unwrap(),
         killed,
         random: Random(seed),
