@@ -78,10 +78,10 @@ impl<T> From<SendError<T>> for TrySendError<T> {
     }
 }
 
-const CLOSED: &str = "the receiver of the pipe is gone";
-const FULL: &str = "the pipe has no room";
-const ENCODE: &str = "a message cannot be sent through the pipe";
-const SYSTEM: &str = "the system does not let a message through the pipe";
+const CLOSED: &str = "the receiver is gone";
+const FULL: &str = "there is no room";
+const ENCODE: &str = "a message cannot be sent";
+const SYSTEM: &str = "the system does not let a message through";
 
 /// What stands in words without the message, which need not be `Debug`.
 macro_rules! in_words {

@@ -76,7 +76,7 @@ mod receiver;
 mod sender;
 #[cfg(test)]
 mod tests;
-mod travel;
+pub(crate) mod travel;
 mod watch;
 
 use std::io;

@@ -62,17 +62,17 @@ fn take_end<'de, D: Deserializer<'de>>(kind: HandleKind, deserializer: D) -> Res
     Ok(taken)
 }
 
-/// What tells pipes of different types apart. FNV-1a, of the type's name: both sides are the same program.
-pub(super) fn hash_of<T>() -> u64 {
+/// What tells pipes, and mailboxes, of different types apart. FNV-1a, of the type's name: both sides are the same program.
+pub(crate) fn hash_of<T>() -> u64 {
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     type_name::<T>().bytes().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 /// # Errors
-/// If the end is one of a pipe for another type.
-pub(super) fn check_type<T, E: serde::de::Error>(hash: u64) -> Result<(), E> {
+/// If the end is one for another type.
+pub(crate) fn check_type<T, E: serde::de::Error>(hash: u64) -> Result<(), E> {
     if hash == hash_of::<T>() {
         return Ok(());
     }
-    Err(E::custom(format_args!("an end of a pipe is not one for `{}`", type_name::<T>())))
+    Err(E::custom(format_args!("an end of a pipe or a mailbox is not one for `{}`", type_name::<T>())))
 }

@@ -22,7 +22,7 @@ use crate::sys::{self, Overlay, Place, Shared};
 
 /// A region, mapped: one for each region that this process has handles of, however many these are.
 #[derive(Debug)]
-pub(super) struct Attachment {
+pub(crate) struct Attachment {
     shared: Arc<Shared>,
     members: Place<[AtomicU64; SLOTS]>,
     memory: Arc<OwnedFd>,
@@ -30,7 +30,7 @@ pub(super) struct Attachment {
     key: Key,
     /// Who this process is in it, below the number of forks that it knows of.
     me: AtomicU64,
-    pub(super) waiters: Waiters,
+    pub(crate) waiters: Waiters,
     pub(super) lines: Lines,
     pub(super) listeners: Listeners,
     /// The number of forks, when it began to watch for deaths.
@@ -89,7 +89,7 @@ impl Attachment {
         [&self.memory].into_iter().chain(self.bells.handles())
     }
 
-    pub(super) const fn shared(&self) -> &Arc<Shared> {
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
@@ -99,7 +99,7 @@ impl Attachment {
     }
 
     #[inline]
-    pub(super) fn members(&self) -> Members<'_> {
+    pub(crate) fn members(&self) -> Members<'_> {
         Members(&*self.members)
     }
 
@@ -109,7 +109,7 @@ impl Attachment {
     }
 
     /// Who this process is; `None` in a fork of one that took part, if no slot is free for it.
-    pub(super) fn me(&self) -> Option<Member> {
+    pub(crate) fn me(&self) -> Option<Member> {
         let (forks, me) = (sys::forks(), self.me.load(Relaxed));
         if me >> Member::BITS == forks { Member::from_bits(me) } else { self.join().ok() }
     }
@@ -131,7 +131,7 @@ impl Attachment {
     }
 
     /// Wakes all that sleep by a word.
-    pub(super) fn wake(&self, wait: &Wait) {
+    pub(crate) fn wake(&self, wait: &Wait) {
         let bells = wait.wake();
         if bells != 0 {
             self.bells.ring(bells);
@@ -182,7 +182,7 @@ impl Attachment {
     }
 
     /// Looks whether any other member has died.
-    pub(super) fn check_all(&self) {
+    pub(crate) fn check_all(&self) {
         let me = self.me();
         self.members()
             .iter()
@@ -191,7 +191,7 @@ impl Attachment {
     }
 
     /// Looks whether a member has died: where nobody waits, nobody watches.
-    pub(super) fn check(&self, member: Member) {
+    pub(crate) fn check(&self, member: Member) {
         if self.members().identity(member).is_some_and(has_ended) {
             self.bury(member);
         }
@@ -227,7 +227,7 @@ impl Drop for Attachment {
 
 /// Somebody that waits for something in a region, poll by poll.
 #[derive(Debug)]
-pub(super) struct Waiting<'a> {
+pub(crate) struct Waiting<'a> {
     attachment: &'a Arc<Attachment>,
     /// The place of the word that it sleeps by.
     at: usize,
@@ -239,13 +239,13 @@ pub(super) struct Waiting<'a> {
 const TRIES: usize = 8;
 
 impl<'a> Waiting<'a> {
-    pub(super) const fn new(attachment: &'a Arc<Attachment>, at: usize, turns: Turns) -> Self {
+    pub(crate) const fn new(attachment: &'a Arc<Attachment>, at: usize, turns: Turns) -> Self {
         Self { attachment, at, turns, ticket: None }
     }
 
     /// Tries, and sleeps until it is worth to try again. Between the two, `is_to_sleep` has the last word: what it sees has
     /// happened before anybody could wake this one.
-    pub(super) fn poll<R>(
+    pub(crate) fn poll<R>(
         &mut self,
         context: &mut Context<'_>,
         mut attempt: impl FnMut() -> Option<R>,

@@ -49,7 +49,7 @@ const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlag
 /// What an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Mutex = 1,
     Semaphore = 2,
     RwLock = 3,
@@ -58,10 +58,11 @@ pub(super) enum Kind {
     Condvar = 6,
     Atomic = 7,
     Array = 8,
+    Mailbox = 9,
 }
 
 /// Bytes for objects of so many bytes in all, each with its header and alignment.
-pub(super) const fn room_for(object: usize) -> usize {
+pub(crate) const fn room_for(object: usize) -> usize {
     match object.saturating_add(HEADER).checked_next_multiple_of(ALIGNMENT) {
         Some(room) => room,
         // More than any region has.

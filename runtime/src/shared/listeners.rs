@@ -39,7 +39,7 @@ pub(super) fn driver() -> Option<Handle> {
 }
 
 /// Blocks this thread until a future is ready.
-pub(super) fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     /// What was before, also if the future panics.
     struct Before(bool);
 

@@ -122,6 +122,12 @@ mod semaphore;
 mod waiters;
 pub(crate) mod words;
 
+pub(crate) use attachment::{Attachment, Waiting};
+pub(crate) use layout::Kind;
+pub(crate) use listeners::block_on;
+pub(crate) use region::Object;
+pub(crate) use waiters::Turns;
+
 pub use array::Array;
 pub use atomic::Atomic;
 pub use barrier::{Barrier, BarrierWaitResult, Broken, NewBarrierError};

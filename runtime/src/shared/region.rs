@@ -5,12 +5,12 @@ use std::io;
 use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
-use serde::ser::{Serialize, SerializeTuple, Serializer};
+use serde::ser::{Serialize, Serializer};
 
 use super::attachment::Attachment;
 use super::bells::Bells;
 use super::layout::{self, Kind};
-use crate::sys::{Overlay, Place};
+use crate::sys::{Overlay, Place, Places};
 use crate::wire::beside::{HandleKind, give_all, take_all};
 
 /// Memory for many locks, values and arrays that the same processes share.
@@ -50,7 +50,7 @@ impl Region {
     }
 
     /// One for a single object.
-    pub(super) fn for_one(size: usize) -> io::Result<Self> {
+    pub(crate) fn for_one(size: usize) -> io::Result<Self> {
         Self::make(layout::room_for(size), PAIRS.0)
     }
 
@@ -90,10 +90,10 @@ impl<'de> Deserialize<'de> for Region {
 
 /// Something that stands in a region.
 #[derive(Clone)]
-pub(super) struct Object {
-    pub(super) attachment: Arc<Attachment>,
+pub(crate) struct Object {
+    pub(crate) attachment: Arc<Attachment>,
     /// Where, in bytes from the region's beginning; its words and its data lie behind.
-    pub(super) at: usize,
+    pub(crate) at: usize,
 }
 
 impl Object {
@@ -101,7 +101,7 @@ impl Object {
     ///
     /// # Errors
     /// If the region has no room left.
-    pub(super) fn new(region: &Region, kind: Kind, size: usize) -> io::Result<Self> {
+    pub(crate) fn new(region: &Region, kind: Kind, size: usize) -> io::Result<Self> {
         let attachment = Arc::clone(&region.0);
         let at = layout::allocate(attachment.shared(), kind, size)?;
         Ok(Self { attachment, at })
@@ -111,29 +111,61 @@ impl Object {
     ///
     /// # Errors
     /// If it is not within the region: whoever has sent it may be hostile.
-    pub(super) fn words<W: Overlay>(&self, behind: usize) -> io::Result<Place<W>> {
+    pub(crate) fn words<W: Overlay>(&self, behind: usize) -> io::Result<Place<W>> {
         let place = self.at.checked_add(behind).and_then(|at| self.attachment.shared().place(at));
-        place.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a region is shorter than it says"))
+        place.ok_or_else(too_short)
     }
 
-    pub(super) fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut pair = serializer.serialize_tuple(2)?;
-        pair.serialize_element(&Region(Arc::clone(&self.attachment)))?;
-        pair.serialize_element(&(self.at as u64))?;
-        pair.end()
+    /// So many of one kind, so many bytes behind its beginning.
+    ///
+    /// # Errors
+    /// As above.
+    pub(crate) fn all_words<W: Overlay>(&self, behind: usize, count: usize) -> io::Result<Places<W>> {
+        let shared = self.attachment.shared();
+        let places = self.at.checked_add(behind).and_then(|at| shared.places(at, count));
+        places.ok_or_else(too_short)
+    }
+
+    pub(crate) fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.place().serialize(serializer)
     }
 
     /// Reads one of a kind, which is large enough.
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
         kind: Kind,
         size: impl FnOnce(usize) -> bool,
     ) -> Result<Self, D::Error> {
-        let (region, at) = <(Region, u64)>::deserialize(deserializer)?;
-        let (at, found) = layout::find(region.0.shared(), at, kind).map_err(D::Error::custom)?;
+        let (region, at) = Deserialize::deserialize(deserializer)?;
+        Self::find(region, at, kind, size).map_err(D::Error::custom)
+    }
+
+    /// What stands at a place, if it is of a kind, and large enough.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub(crate) fn find(
+        region: Region,
+        at: u64,
+        kind: Kind,
+        size: impl FnOnce(usize) -> bool,
+    ) -> io::Result<Self> {
+        let (at, found) = layout::find(region.0.shared(), at, kind)?;
         if !size(found) {
-            return Err(D::Error::custom("what stands in a region is of another size"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "what stands in a region is of another size",
+            ));
         }
         Ok(Self { attachment: region.0, at })
     }
+
+    /// Where it stands.
+    pub(crate) fn place(&self) -> (Region, u64) {
+        (Region(Arc::clone(&self.attachment)), self.at as u64)
+    }
+}
+
+fn too_short() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a region is shorter than it says")
 }

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -12,7 +13,7 @@ use super::listeners::driver;
 
 /// How many of those that wait for the same are woken when it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turns {
+pub(crate) enum Turns {
     /// The first of each runtime, and the next one when it has got what it wants, or gives up: for what one of them can have.
     /// Not the first of all, because its runtime may have nobody who drives it.
     One,
@@ -23,10 +24,12 @@ pub(super) enum Turns {
 
 /// The queues, by the place of the word that they wait by and the runtime in which they do.
 #[derive(Debug, Default)]
-pub(super) struct Waiters {
+pub(crate) struct Waiters {
     queues: Mutex<Queues>,
     /// How many queues there are, for a look without the lock.
     count: AtomicUsize,
+    /// How often all were told to look again; it changes under the lock.
+    stirs: AtomicU64,
 }
 
 type Key = (usize, Option<Id>);
@@ -34,8 +37,6 @@ type Key = (usize, Option<Id>);
 #[derive(Debug, Default)]
 struct Queues {
     tickets: u64,
-    /// How often all were told to look again.
-    stirs: u64,
     queues: HashMap<Key, Queue>,
 }
 
@@ -69,8 +70,8 @@ impl Waiters {
     }
 
     /// How often all were told to look again, before somebody looks for the last time and sleeps.
-    pub(super) fn stirs(&self) -> u64 {
-        self.lock().stirs
+    pub(crate) fn stirs(&self) -> u64 {
+        self.stirs.load(Acquire)
     }
 
     /// Enters who waits, or says that it sleeps again; gives its ticket. `None` if all were told to look again since `stirs`
@@ -87,7 +88,7 @@ impl Waiters {
         let moved = ticket.filter(|ticket| ticket.key != key);
         let waiter = Waiter { epoch, waker: Arc::new(waker.clone()) };
         let mut queues = self.lock();
-        if queues.stirs != stirs {
+        if self.stirs() != stirs {
             return None;
         }
         let left = moved.map(|ticket| queues.leave(ticket));
@@ -153,8 +154,10 @@ impl Waiters {
     }
 
     /// Has all look again: somebody has died, who may have been about to wake them.
-    pub(super) fn stir(&self) {
-        self.lock().stirs += 1;
+    pub(crate) fn stir(&self) {
+        let queues = self.lock();
+        self.stirs.fetch_add(1, AcqRel);
+        drop(queues);
         self.wake_by(|_, queue| match queue.turns {
             Turns::All => queue.wakers(|_| true),
             Turns::One | Turns::InOrder => queue.wake_first(0).into_iter().collect(),

@@ -28,5 +28,5 @@ pub(crate) use inherited::{
 };
 pub(crate) use memory::{Mapping, prefer_large_pages};
 pub(crate) use overflow::{catch_overflows, guard_thread};
-pub(crate) use shared::{Overlay, Place, Shared};
+pub(crate) use shared::{Overlay, Place, Places, Shared};
 pub(crate) use spawn::{LIFELINE_FD, LINK_FD, spawn};

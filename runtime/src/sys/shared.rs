@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::memory::Mapping;
-use crate::shared::words::{Flag, Lock, Notices, Round, Wait};
+use crate::shared::words::{Ends, Flag, Lock, Notices, Round, Wait};
 
 /// Memory that others may write at any time. What points into it are atomics, for which any bytes are a value.
 #[derive(Debug)]
@@ -35,6 +35,9 @@ unsafe impl Overlay for Round {}
 // SAFETY: it is two `AtomicU64`, `repr(C)`.
 unsafe impl Overlay for Notices {}
 
+// SAFETY: it is sixteen `AtomicU64`, `repr(C)`.
+unsafe impl Overlay for Ends {}
+
 impl Shared {
     /// Maps all of a memory. It must be sealed against being cut short.
     ///
@@ -52,6 +55,11 @@ impl Shared {
     /// What lies at a place, for as long as it is wanted; `None` as in [`at`](Self::at).
     pub(crate) fn place<T: Overlay>(self: &Arc<Self>, at: usize) -> Option<Place<T>> {
         Some(Place { pointer: self.at::<T>(at)?.into(), _memory: Arc::clone(self) })
+    }
+
+    /// What lies at a place, one after another, for as long as it is wanted.
+    pub(crate) fn places<T: Overlay>(self: &Arc<Self>, at: usize, count: usize) -> Option<Places<T>> {
+        Some(Places { pointer: self.all_at::<T>(at, count)?.into(), _memory: Arc::clone(self) })
     }
 
     /// What lies at a place; `None` if it is not wholly there, or not aligned.
@@ -99,6 +107,34 @@ impl<T: Overlay> Deref for Place<T> {
 }
 
 impl<T> Clone for Place<T> {
+    fn clone(&self) -> Self {
+        Self { pointer: self.pointer, _memory: Arc::clone(&self._memory) }
+    }
+}
+
+/// What lies at a place in shared memory, one after another, and that memory with it.
+#[derive(Debug)]
+pub(crate) struct Places<T> {
+    pointer: NonNull<[T]>,
+    _memory: Arc<Shared>,
+}
+
+// SAFETY: it gives references to atomics, in memory that stays where it is.
+unsafe impl<T: Overlay> Send for Places<T> {}
+// SAFETY: as above.
+unsafe impl<T: Overlay> Sync for Places<T> {}
+
+impl<T: Overlay> Deref for Places<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        // SAFETY: it was made of a reference into the mapping, which lives as long as this.
+        unsafe { self.pointer.as_ref() }
+    }
+}
+
+impl<T> Clone for Places<T> {
     fn clone(&self) -> Self {
         Self { pointer: self.pointer, _memory: Arc::clone(&self._memory) }
     }

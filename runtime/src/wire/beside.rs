@@ -38,6 +38,7 @@ pub(crate) enum HandleKind {
     PipeReceiver = 7,
     Blob = 8,
     Region = 9,
+    Mailbox = 10,
 }
 
 /// Whether more than one process may have it.
@@ -90,6 +91,11 @@ impl Taken {
 thread_local! {
     static OUTGOING: RefCell<Option<Outgoing>> = const { RefCell::new(None) };
     static INCOMING: RefCell<Option<Incoming>> = const { RefCell::new(None) };
+}
+
+/// What the limits may be at most of what stands in the message that is being read.
+pub(crate) fn ceiling() -> Option<Limits> {
+    INCOMING.with_borrow(|table| table.as_ref()?.ceiling)
 }
 
 /// Lays the table open for as long as `write` runs.

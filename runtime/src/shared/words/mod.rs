@@ -12,6 +12,7 @@ mod members;
 mod notices;
 mod permits;
 mod readers;
+mod ring;
 mod round;
 mod wait;
 
@@ -23,6 +24,7 @@ pub(crate) use members::{Identity, Member, Members, SLOTS};
 pub(crate) use notices::Notices;
 pub(crate) use permits::{MAX_PERMITS, Permits};
 pub(crate) use readers::{Entered, Readers};
+pub(crate) use ring::{Ends, MOST_SLOTS, Receipt, Ring, Take, Undone};
 pub(crate) use round::{Arrival, MOST_PARTIES, Round};
 pub(crate) use wait::Wait;
 

@@ -24,6 +24,16 @@ impl Wait {
         (self.0.fetch_or(1 << (bell & 31), AcqRel) >> 32) as u32
     }
 
+    /// Whether somebody sleeps, as far as a look without an update can tell.
+    pub(crate) fn is_slept_by(&self) -> bool {
+        self.0.load(Acquire) as u32 != 0
+    }
+
+    /// Looks at what was changed before those wake-ups that came before this.
+    pub(crate) fn catch_up(&self) {
+        self.0.fetch_or(0, AcqRel);
+    }
+
     /// The number of wake-ups so far.
     pub(crate) fn epoch(&self) -> u32 {
         (self.0.load(Acquire) >> 32) as u32

@@ -1,0 +1,453 @@
+//! What the ends of a mailbox in one process share.
+
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+
+use serde::{Deserialize, Serialize};
+
+use super::body::Bodies;
+use super::large::Large;
+use super::lives::Lives;
+use super::watch::Watch;
+use crate::shared::words::{Ends, MOST_SLOTS, Member, Receipt, Ring, Take, Undone, Wait};
+use crate::shared::{Attachment, Kind, Object, Region, Turns, Waiting};
+use crate::sys::{Place, Places};
+use crate::wire::Limits;
+
+/// What a mailbox is like, in all processes.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Config {
+    pub(super) capacity: u32,
+    /// The bytes of a message that stand in the region, in a slot.
+    pub(super) slot: u32,
+    /// The most bytes of a message.
+    pub(super) largest: u64,
+    /// How often a message is delivered; zero for any number.
+    pub(super) deliveries: u32,
+    pub(super) limits: Limits,
+}
+
+/// Where things stand in the object: two words begin a cache line, where it is said, since an object begins one word behind
+/// such a beginning.
+struct Shape {
+    cells: usize,
+    cell_count: usize,
+    slots: usize,
+    bodies: usize,
+    size: usize,
+}
+
+/// The words that processes sleep by, and what is looked at as seldom.
+const RECEIVERS: usize = 0;
+const SENDERS: usize = 8;
+const DRAINED: usize = 16;
+const CLOSED: usize = 24;
+/// How often a message was given back.
+const GIVEN_BACK: usize = 32;
+/// At the beginning of a cache line.
+const ENDS: usize = 56;
+const LINE: usize = 64;
+
+impl Config {
+    /// Whether messages may be longer than a slot.
+    pub(super) const fn has_large(&self) -> bool {
+        self.largest > self.slot as u64
+    }
+
+    /// # Errors
+    /// If it has no slots, or too many, or more bytes than there can be.
+    fn shape(&self) -> io::Result<Shape> {
+        let capacity = self.capacity as usize;
+        if capacity == 0 || capacity > MOST_SLOTS {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("the capacity of a mailbox is 1 to {MOST_SLOTS}, not {capacity}"),
+            ));
+        }
+        // One more: that which says that it is closed.
+        let cell_count = (capacity + 1).next_power_of_two();
+        let cells = ENDS + size_of::<Ends>();
+        let slots = cells + 8 * cell_count;
+        let bodies = (slots + 8 * capacity - ENDS).next_multiple_of(LINE) + ENDS;
+        let size = Bodies::stride(self.slot as usize)
+            .checked_mul(capacity)
+            .and_then(|all| all.checked_add(bodies))
+            .ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Shape { cells, cell_count, slots, bodies, size })
+    }
+}
+
+/// A mailbox, as this process has it.
+pub(super) struct Channel {
+    pub(super) object: Object,
+    pub(super) config: Config,
+    ends: Place<Ends>,
+    cells: Places<AtomicU64>,
+    slots: Places<AtomicU64>,
+    waits: Places<Wait>,
+    given_back: Place<AtomicU64>,
+    pub(super) bodies: Bodies,
+    pub(super) lives: Lives,
+    /// Where to look first for a free slot.
+    cursor: AtomicUsize,
+    /// How many deaths and returns were looked into.
+    looked_into: AtomicU64,
+    watch: Watch,
+    this: Weak<Self>,
+}
+
+/// What came of looking for a message.
+pub(super) enum Found {
+    InSlot(usize),
+    /// None, and none will come.
+    End,
+}
+
+impl Channel {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// If the system has no memory or no descriptors for it, or the configuration is none.
+    pub(super) fn new(config: Config, lives: Lives) -> io::Result<Arc<Self>> {
+        let shape = config.shape()?;
+        let region = Region::for_one(shape.size)?;
+        let object = Object::new(&region, Kind::Mailbox, shape.size)?;
+        let large = Large::new(&config)?;
+        let new = Self::of(object, config, large, lives)?;
+        Ring::begin(&new.cells);
+        Ok(new)
+    }
+
+    /// One that stands in a region already.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub(super) fn of(
+        object: Object,
+        config: Config,
+        large: Option<Large>,
+        lives: Lives,
+    ) -> io::Result<Arc<Self>> {
+        let shape = config.shape()?;
+        let ends = object.words(ENDS)?;
+        let cells = object.all_words(shape.cells, shape.cell_count)?;
+        let slots = object.all_words(shape.slots, config.capacity as usize)?;
+        let waits = object.all_words(0, 4)?;
+        let given_back = object.words(GIVEN_BACK)?;
+        let bodies = Bodies::new(&object, shape.bodies, &config, large)?;
+        Ok(Arc::new_cyclic(|this| Self {
+            object,
+            config,
+            ends,
+            cells,
+            slots,
+            waits,
+            given_back,
+            bodies,
+            lives,
+            cursor: AtomicUsize::new(0),
+            looked_into: AtomicU64::new(u64::MAX),
+            watch: Watch::default(),
+            this: Weak::clone(this),
+        }))
+    }
+
+    /// Whether an object of this size can be one.
+    pub(super) fn is_size_of(config: &Config, size: usize) -> bool {
+        config.shape().is_ok_and(|shape| shape.size == size)
+    }
+
+    pub(super) fn ring(&self) -> Ring<'_> {
+        Ring { ends: &self.ends, cells: &self.cells, slots: &self.slots }
+    }
+
+    pub(super) fn attachment(&self) -> &Arc<Attachment> {
+        &self.object.attachment
+    }
+
+    pub(super) fn me(&self) -> Option<Member> {
+        self.attachment().me()
+    }
+
+    /// The descriptors that stand for it in a message, but for those of its region.
+    pub(super) fn handles(&self) -> impl Iterator<Item = &Arc<OwnedFd>> {
+        self.lives.handles().chain(self.bodies.handle())
+    }
+
+    pub(super) fn waiting(&self, at: usize, turns: Turns) -> Waiting<'_> {
+        Waiting::new(self.attachment(), self.object.at + at, turns)
+    }
+
+    fn wait(&self, at: usize) -> &Wait {
+        &self.waits[at / 8]
+    }
+
+    fn wake(&self, at: usize) {
+        self.attachment().wake(self.wait(at));
+    }
+
+    /// Claims a slot for a message; `None` if all are in use, or this process can take no part.
+    pub(super) fn claim(&self) -> Option<usize> {
+        let me = self.me()?;
+        let slot = self.ring().claim(me, self.attachment().members(), self.cursor.load(Relaxed))?;
+        self.cursor.store(slot + 1, Relaxed);
+        Some(slot)
+    }
+
+    /// Queues a message whose slot was claimed. If the mailbox is closed, frees it, and gives `false`.
+    pub(super) fn publish(&self, slot: usize) -> bool {
+        let Some(me) = self.me() else { return false };
+        match self.ring().publish(me, slot) {
+            Ok(is_slept_by) => {
+                // One that was stopped before it could wake them has left them asleep.
+                if is_slept_by || self.wait(RECEIVERS).is_slept_by() {
+                    self.wake(RECEIVERS);
+                }
+                true
+            }
+            Err(_closed) => {
+                self.free(slot);
+                false
+            }
+        }
+    }
+
+    /// Looks for a message: first for those that were delivered and not done.
+    pub(super) fn take(&self, receipt: Receipt) -> Option<Found> {
+        let me = self.me()?;
+        if let Some(slot) = self.take_undone(me, receipt) {
+            return Some(Found::InSlot(slot));
+        }
+        match self.ring().take(me, receipt) {
+            Take::Taken(slot) => Some(Found::InSlot(slot)),
+            Take::Empty => None,
+            // What others hold may come back.
+            Take::Closed => {
+                let is_over = !self.ring().is_held_by_others(me, self.attachment().members());
+                is_over.then_some(Found::End)
+            }
+        }
+    }
+
+    fn take_undone(&self, me: Member, receipt: Receipt) -> Option<usize> {
+        let news = self.news();
+        if self.looked_into.load(Relaxed) == news {
+            return None;
+        }
+        let mut undone = self.undone().into_iter().filter(|undone| !self.is_poisoned(undone.deliveries));
+        let taken = undone.find(|undone| self.ring().retake(*undone, me, receipt));
+        if taken.is_none() {
+            self.looked_into.store(news, Relaxed);
+        }
+        Some(taken?.slot)
+    }
+
+    /// Another number whenever messages may have come back.
+    fn news(&self) -> u64 {
+        self.attachment().waiters.stirs().wrapping_add(self.given_back.load(Relaxed))
+    }
+
+    /// What was delivered and not done, in the order in which it was sent.
+    fn undone(&self) -> Vec<Undone> {
+        let mut undone: Vec<_> = self.ring().undone(self.attachment().members()).collect();
+        undone.sort_by_key(|undone| self.bodies.sent_as(undone.slot));
+        undone
+    }
+
+    fn is_poisoned(&self, deliveries: u64) -> bool {
+        self.config.deliveries != 0 && deliveries >= u64::from(self.config.deliveries)
+    }
+
+    /// Takes a message that was delivered as often as it may be.
+    pub(super) fn take_poisoned(&self) -> Option<usize> {
+        let me = self.me()?;
+        let mut poisoned = self.undone().into_iter().filter(|undone| self.is_poisoned(undone.deliveries));
+        Some(poisoned.find(|undone| self.ring().retake(*undone, me, Receipt::Final))?.slot)
+    }
+
+    /// Frees a slot: there is room for another message.
+    pub(super) fn free(&self, slot: usize) {
+        self.ring().free(slot);
+        self.freed();
+    }
+
+    /// Wakes those that wait for slots that were freed.
+    pub(super) fn freed(&self) {
+        self.wake(SENDERS);
+        if self.wait(DRAINED).is_slept_by() {
+            self.wake(DRAINED);
+        }
+    }
+}
+
+/// What is waited for.
+impl Channel {
+    /// Has nothing be sent any more, and wakes all.
+    pub(super) fn close(&self) {
+        self.ring().close();
+        [RECEIVERS, SENDERS, DRAINED, CLOSED].into_iter().for_each(|at| self.wake(at));
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.ring().is_closed()
+    }
+
+    /// Closes it if it has no senders any more, or no receivers.
+    pub(super) fn look_for_lives(&self) {
+        if self.lives.is_one_gone() {
+            self.close();
+        }
+    }
+
+    /// Looks whether those have died that have slots: where nobody waits, nobody watches.
+    pub(super) fn look_for_deaths(&self) {
+        let me = self.me();
+        let owners = self.ring().owners().filter(|owner| Some(*owner) != me);
+        owners.for_each(|owner| self.attachment().check(owner));
+    }
+
+    pub(super) fn to_receive(&self) -> Waiting<'_> {
+        self.waiting(RECEIVERS, Turns::One)
+    }
+
+    /// Waits for a message, or for the end.
+    pub(super) fn poll_take(
+        &self,
+        context: &mut Context<'_>,
+        waiting: &mut Waiting<'_>,
+        receipt: Receipt,
+    ) -> Poll<Found> {
+        let is_to_sleep = || {
+            self.watch();
+            // Where it is closed, somebody holds what may come back.
+            self.is_closed() || self.ring().sleep()
+        };
+        waiting.poll(context, || self.take(receipt), is_to_sleep)
+    }
+
+    /// Waits for a message that was delivered too often, or for the end.
+    pub(super) fn poll_poisoned(
+        &self,
+        context: &mut Context<'_>,
+        waiting: &mut Waiting<'_>,
+    ) -> Poll<Option<usize>> {
+        let attempt = || match self.take_poisoned() {
+            Some(slot) => Some(Some(slot)),
+            None => (self.is_closed() && self.is_drained()).then_some(None),
+        };
+        let is_to_sleep = || {
+            self.watch();
+            self.wait(SENDERS).catch_up();
+            true
+        };
+        waiting.poll(context, attempt, is_to_sleep)
+    }
+
+    pub(super) fn to_send(&self) -> Waiting<'_> {
+        self.waiting(SENDERS, Turns::InOrder)
+    }
+
+    /// Waits for a slot; `None` if the mailbox is closed.
+    pub(super) fn poll_claim(
+        &self,
+        context: &mut Context<'_>,
+        waiting: &mut Waiting<'_>,
+    ) -> Poll<Option<usize>> {
+        let attempt = || match self.claim() {
+            Some(slot) => Some(Some(slot)),
+            None => self.is_closed().then_some(None),
+        };
+        let is_to_sleep = || {
+            self.watch();
+            true
+        };
+        waiting.poll(context, attempt, is_to_sleep)
+    }
+
+    pub(super) fn until_drained(&self) -> Waiting<'_> {
+        self.waiting(DRAINED, Turns::All)
+    }
+
+    /// Whether there is no message that anybody has still to receive, or to acknowledge.
+    pub(super) fn is_drained(&self) -> bool {
+        self.ring().is_drained(self.attachment().members())
+    }
+
+    pub(super) fn poll_drained(&self, context: &mut Context<'_>, waiting: &mut Waiting<'_>) -> Poll<()> {
+        let is_to_sleep = || {
+            self.watch();
+            // Who frees a slot from now on sees that somebody sleeps; what was freed before is seen here.
+            self.wait(SENDERS).catch_up();
+            !self.is_drained()
+        };
+        waiting.poll(context, || self.is_drained().then_some(()), is_to_sleep)
+    }
+
+    pub(super) fn until_closed(&self) -> Waiting<'_> {
+        self.waiting(CLOSED, Turns::All)
+    }
+
+    pub(super) fn poll_closed(&self, context: &mut Context<'_>, waiting: &mut Waiting<'_>) -> Poll<()> {
+        let is_to_sleep = || {
+            self.watch();
+            true
+        };
+        waiting.poll(context, || self.is_closed().then_some(()), is_to_sleep)
+    }
+
+    /// Gives back a message that this process holds.
+    pub(super) fn give_back(&self, slot: usize) {
+        self.ring().give_back(slot);
+        self.given_back.fetch_add(1, Relaxed);
+        self.wake(RECEIVERS);
+    }
+
+    /// Frees the slot of a message that this process held.
+    pub(super) fn done_with(&self, slot: usize) {
+        self.free(slot);
+        // Those that wait whether it comes back.
+        self.wake(RECEIVERS);
+    }
+
+    /// Has the control thread look for the last sender, and the last receiver, to be gone.
+    fn watch(&self) {
+        self.watch.begin(&self.this, &self.lives);
+    }
+}
+
+/// What both ends can tell.
+impl Channel {
+    /// How many messages are queued, those that were given back among them.
+    pub(super) fn len(&self) -> usize {
+        let is_plain = self.news() == 0;
+        self.ring().len() + if is_plain { 0 } else { self.ring().undone(self.attachment().members()).count() }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.ring().is_full(self.attachment().members())
+    }
+
+    /// Writes a message to a slot that was claimed for it.
+    pub(super) fn write(&self, slot: usize, message: &[u8]) -> io::Result<()> {
+        self.bodies.write(slot, message, self.ring().sent())
+    }
+
+    pub(super) fn describe(&self, mut debug: fmt::DebugStruct<'_, '_>) -> fmt::Result {
+        debug
+            .field("len", &self.len())
+            .field("capacity", &self.config.capacity)
+            .field("is_closed", &self.is_closed())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.describe(f.debug_struct("Channel"))
+    }
+}

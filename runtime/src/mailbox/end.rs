@@ -1,0 +1,176 @@
+//! What senders and receivers are made of.
+
+use std::any::type_name;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::ser::{Serialize, Serializer};
+
+use super::channel::{Channel, Config};
+use super::error::RecvError;
+use super::large::Large;
+use super::lives::{Life, Lives, Role, check};
+use crate::pipe::travel::{check_type, hash_of};
+use crate::shared::{Kind, Object, Region};
+use crate::wire::beside::{HandleKind, ceiling, give_all, take_all};
+use crate::wire::{DecodeError, EncodeError, Message, pack_into, unpack};
+
+use super::body::{put_room, take_room};
+
+/// An end of a mailbox: its clones in this process share it.
+#[derive(Debug)]
+pub(super) struct End {
+    channel: Arc<Channel>,
+    /// Until it is dropped.
+    life: Option<Life>,
+    role: Role,
+    /// How many messages were not received, because they could not be read.
+    pub(super) unreadable: AtomicU64,
+}
+
+impl End {
+    pub(super) fn new(channel: Arc<Channel>, life: Life, role: Role) -> Arc<Self> {
+        Arc::new(Self { channel, life: Some(life), role, unreadable: AtomicU64::new(0) })
+    }
+
+    pub(super) const fn channel(&self) -> &Arc<Channel> {
+        &self.channel
+    }
+}
+
+/// Who drops the last one of all closes the mailbox.
+impl Drop for End {
+    fn drop(&mut self) {
+        drop(self.life.take());
+        if self.channel.lives.are_gone(self.role) {
+            self.channel.close();
+        }
+    }
+}
+
+/// Writes a message down, and gives its bytes, in this thread's room.
+///
+/// # Errors
+/// If it cannot travel in memory.
+pub(super) fn pack_message<T: Message>(channel: &Channel, message: &T) -> Result<Vec<u8>, EncodeError> {
+    let parcel = pack_into(take_room(), None, message, &channel.config.limits)?;
+    if parcel.handles.is_empty() {
+        return Ok(parcel.bytes);
+    }
+    Err(EncodeError::Unsupported {
+        what: None,
+        type_name: type_name::<T>().to_owned(),
+        reason: "it has a handle, which memory cannot carry: make the mailbox by `mailbox::Builder::handles`"
+            .into(),
+    })
+}
+
+impl End {
+    /// Reads the message of a slot that this process has taken for good, and frees it.
+    pub(super) fn read_and_free<T: Message>(&self, slot: usize) -> Result<T, RecvError> {
+        let read = self.read(slot);
+        self.channel.free(slot);
+        read
+    }
+
+    /// Reads the message of a slot that this process has.
+    pub(super) fn read<T: Message>(&self, slot: usize) -> Result<T, RecvError> {
+        let mut room = take_room();
+        let config = &self.channel.config;
+        let read = self.channel.bodies.read(slot, &mut room, config.limits.max_message);
+        let message = read.map_err(RecvError::System).and_then(|()| self.unpack(&room));
+        self.channel.bodies.clear(slot, room.len());
+        put_room(room);
+        message
+    }
+
+    fn unpack<T: Message>(&self, bytes: &[u8]) -> Result<T, RecvError> {
+        let message = unpack(bytes, Default::default(), None, &self.channel.config.limits);
+        message.map_err(|error: DecodeError| RecvError::Decode(error))
+    }
+
+    /// Counts a message that cannot be read, and tells of it.
+    pub(super) fn count_unreadable(&self, error: &RecvError) {
+        self.unreadable.fetch_add(1, Relaxed);
+        tracing::warn!(%error, "a message of a mailbox cannot be received");
+    }
+}
+
+/// What an end is in a message: of which type, what the mailbox is like, its descriptors, and where it stands.
+pub(super) fn serialize<T, S: Serializer>(
+    channel: &Channel,
+    life: Option<&Life>,
+    role: Role,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let handles = Handles(life.into_iter().chain(channel.handles()).collect());
+    (hash_of::<T>(), role, channel.config, handles, channel.object.place()).serialize(serializer)
+}
+
+/// Reads what [`serialize`] has written: a mailbox, and the life of an end in a role that has one.
+pub(super) fn deserialize<'de, T, D: Deserializer<'de>>(
+    role: Role,
+    deserializer: D,
+) -> Result<(Arc<Channel>, Option<Life>), D::Error> {
+    let (hash, came, mut config, TakenHandles(handles), (region, at)) =
+        <(u64, Role, Config, TakenHandles, (Region, u64))>::deserialize(deserializer)?;
+    check_type::<T, _>(hash)?;
+    if came != role {
+        return Err(D::Error::custom("another end of a mailbox came than was expected"));
+    }
+    config.limits = ceiling().map_or(config.limits, |ceiling| config.limits.within(&ceiling));
+    let attach = || {
+        let object = Object::find(region, at, Kind::Mailbox, |size| Channel::is_size_of(&config, size))?;
+        let handles = (*handles).clone();
+        attach(object, config, role, handles)
+    };
+    attach().map_err(D::Error::custom)
+}
+
+fn attach(
+    object: Object,
+    config: Config,
+    role: Role,
+    handles: Vec<Arc<OwnedFd>>,
+) -> io::Result<(Arc<Channel>, Option<Life>)> {
+    let mut handles = handles.into_iter();
+    let mut next = || handles.next().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData));
+    let life = if role == Role::Weak { None } else { Some(next()?) };
+    life.as_ref().map_or(Ok(()), |life| check(life))?;
+    let lives = Lives::of(next()?, next()?)?;
+    let large = if config.has_large() { Some(Large::of(next()?, &config)?) } else { None };
+    Ok((Channel::of(object, config, large, lives)?, life))
+}
+
+struct Handles<'a>(Vec<&'a Arc<OwnedFd>>);
+
+impl Serialize for Handles<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        give_all(&self.0, HandleKind::Mailbox, serializer)
+    }
+}
+
+struct TakenHandles(Arc<Vec<Arc<OwnedFd>>>);
+
+impl<'de> Deserialize<'de> for TakenHandles {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        take_all(HandleKind::Mailbox, deserializer, |handles| Ok(Arc::new(handles))).map(Self)
+    }
+}
+
+impl End {
+    pub(super) fn serialize<T, S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize::<T, S>(&self.channel, self.life.as_ref(), self.role, serializer)
+    }
+
+    pub(super) fn deserialize<'de, T, D: Deserializer<'de>>(
+        role: Role,
+        deserializer: D,
+    ) -> Result<Arc<Self>, D::Error> {
+        let (channel, life) = deserialize::<T, D>(role, deserializer)?;
+        Ok(Self::new(channel, life.ok_or_else(|| D::Error::custom("an end of a mailbox has no life"))?, role))
+    }
+}

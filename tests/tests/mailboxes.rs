@@ -1,0 +1,367 @@
+//! Mailboxes between processes that live, and some that do not.
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures::StreamExt;
+use procession::mailbox::{Builder, Receiver, SendError, Sender, TryRecvError, TrySendError, WeakSender};
+use procession::{EncodeError, Failure, Limits, Process, ProcessSet, mailbox, process, simplex};
+use procession_tests::{isolated, patience};
+use tokio::time::timeout;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MOMENT: Duration = Duration::from_millis(20);
+
+/// What comes, or the test ends.
+async fn in_time<F: Future>(future: F) -> F::Output {
+    timeout(patience(20 * SECOND), future).await.expect("it comes in time")
+}
+
+/// Receives all, and gives it.
+#[process]
+async fn drains(inbox: Receiver<u64>) -> Vec<u64> {
+    let mut all = Vec::new();
+    while let Some(n) = inbox.recv().await {
+        all.push(n);
+    }
+    all
+}
+
+#[process]
+async fn sends(outbox: Sender<u64>, from: u64, to: u64) -> Result<(), Failure> {
+    for n in from..to {
+        outbox.send(n).await?;
+    }
+    Ok(())
+}
+
+#[process]
+fn sends_plainly(outbox: Sender<u64>, count: u64) -> Result<(), Failure> {
+    for n in 0..count {
+        outbox.blocking_send(n)?;
+    }
+    Ok(())
+}
+
+#[process]
+fn drains_plainly(inbox: Receiver<u64>) -> u64 {
+    std::iter::from_fn(|| inbox.blocking_recv()).sum()
+}
+
+/// Receives one to be acknowledged, says which and how often it came, and keeps it.
+#[process]
+async fn holds(inbox: Receiver<u64>, mut told: procession::pipe::Sender<(u64, u64)>) -> Result<(), Failure> {
+    let delivery = inbox.recv_ack().await.ok_or(std::io::Error::other("nothing came"))?;
+    told.send((*delivery, delivery.deliveries())).await?;
+    std::future::pending().await
+}
+
+async fn kill<T>(mut child: Process<T>) {
+    child.signaler().kill().unwrap();
+    child.wait().await.unwrap();
+}
+
+isolated! {
+    /// Puts and gets of all kinds, with a bound of six.
+    async fn qu01_qu02_qu04_six_ways() {
+        let (outbox, inbox) = mailbox::<u64>(6).unwrap();
+        assert_eq!((outbox.len(), outbox.capacity()), (0, 6));
+        assert!(matches!(inbox.try_recv(), Err(TryRecvError::Empty)));
+        assert!(timeout(MOMENT, inbox.recv()).await.is_err());
+        outbox.send(1).await.unwrap();
+        outbox.try_send(2).unwrap();
+        in_time(outbox.reserve()).await.unwrap().send(3).unwrap();
+        outbox.try_reserve().unwrap().send(4).unwrap();
+        timeout(SECOND, outbox.send(5)).await.unwrap().unwrap();
+        let permit = outbox.try_reserve().unwrap();
+        assert!(outbox.is_full() && inbox.is_full() && outbox.len() == 5);
+        assert!(matches!(outbox.try_send(7), Err(TrySendError::Full(7))));
+        assert!(matches!(outbox.try_reserve(), Err(TrySendError::Full(()))));
+        assert!(timeout(MOMENT, outbox.send(7)).await.is_err());
+        drop(permit);
+        outbox.send(6).await.unwrap();
+        assert_eq!(outbox.len(), 6);
+        for n in 1..=3 {
+            assert_eq!(in_time(inbox.recv()).await, Some(n));
+        }
+        assert_eq!((inbox.try_recv().unwrap(), inbox.len()), (4, 2));
+        let mut rest = Vec::new();
+        assert_eq!(inbox.recv_many(&mut rest, 10).await, 2);
+        assert_eq!(rest, [5, 6]);
+        assert!(inbox.is_empty() && !inbox.is_full());
+    }
+
+    /// Many times around, between processes, each way of waiting.
+    async fn many_laps() {
+        for capacity in [1, 3, 64] {
+            let (outbox, inbox) = mailbox::<u64>(capacity).unwrap();
+            let sender = sends(outbox, 0, 2000).spawn().await.unwrap();
+            assert_eq!(in_time(drains(inbox)).await.unwrap(), (0..2000).collect::<Vec<_>>());
+            sender.await.unwrap().unwrap();
+        }
+    }
+
+    async fn plain_functions() {
+        let (outbox, inbox) = mailbox::<u64>(4).unwrap();
+        let receiver = drains_plainly(inbox).spawn().await.unwrap();
+        in_time(sends_plainly(outbox, 1000)).await.unwrap().unwrap();
+        assert_eq!(in_time(receiver).await.unwrap(), 999 * 500);
+    }
+
+    /// Several receivers share the work: each message comes once.
+    async fn many_to_many() {
+        let (outbox, inbox) = mailbox::<u64>(16).unwrap();
+        let mut receivers = Vec::new();
+        for _ in 0..3 {
+            receivers.push(drains(inbox.clone()).spawn().await.unwrap());
+        }
+        drop(inbox);
+        let mut senders = ProcessSet::new();
+        for n in 0..3 {
+            senders.spawn(sends(outbox.clone(), n * 10_000, n * 10_000 + 3000)).await.unwrap();
+        }
+        drop(outbox);
+        while let Some(ended) = in_time(senders.join_next()).await {
+            ended.unwrap().unwrap();
+        }
+        let mut all = Vec::new();
+        for receiver in receivers {
+            let received = in_time(receiver).await.unwrap();
+            for sender in 0..3 {
+                let of_sender = received.iter().filter(|n| **n / 10_000 == sender);
+                assert!(of_sender.is_sorted(), "what one sends comes in its order");
+            }
+            all.extend(received);
+        }
+        all.sort_unstable();
+        assert_eq!(all, (0..3).flat_map(|n| n * 10_000..n * 10_000 + 3000).collect::<Vec<_>>());
+    }
+
+    /// `close` lets what is queued be received, and wakes who waits, in this process and in others.
+    async fn qu10_qu12_qu13_close() {
+        let (outbox, inbox) = mailbox::<u64>(2).unwrap();
+        outbox.send(1).await.unwrap();
+        outbox.send(2).await.unwrap();
+        let blocked = tokio::spawn({ let outbox = outbox.clone(); async move { outbox.send(3).await } });
+        let child = sends(outbox.clone(), 4, 5).spawn().await.unwrap();
+        let closed = tokio::spawn({ let outbox = outbox.clone(); async move { outbox.closed().await } });
+        tokio::task::yield_now().await;
+        assert!(inbox.close() && !outbox.close());
+        assert!(matches!(in_time(blocked).await.unwrap(), Err(SendError::Closed(3))));
+        in_time(child).await.unwrap().unwrap_err();
+        in_time(closed).await.unwrap();
+        assert!(matches!(outbox.try_send(9), Err(TrySendError::Closed(9))));
+        assert!(outbox.reserve().await.is_err());
+        assert_eq!((inbox.recv().await, inbox.try_recv().unwrap()), (Some(1), 2));
+        assert_eq!(inbox.recv().await, None);
+        assert!(matches!(inbox.try_recv(), Err(TryRecvError::Closed)));
+    }
+
+    /// Who waits in another process hears that it was closed.
+    async fn f26_close_ends_all_waits() {
+        let (outbox, inbox) = mailbox::<u64>(2).unwrap();
+        let mut waiting = Vec::new();
+        for _ in 0..3 {
+            waiting.push(drains(inbox.clone()).spawn().await.unwrap());
+        }
+        outbox.send(1).await.unwrap();
+        in_time(outbox.drained()).await;
+        outbox.close();
+        let mut all = Vec::new();
+        for child in waiting {
+            all.extend(in_time(child).await.unwrap());
+        }
+        assert_eq!(all, [1]);
+    }
+
+    async fn close_now_gives_what_was_queued() {
+        let (outbox, inbox) = mailbox::<u64>(8).unwrap();
+        for n in 0..5 {
+            outbox.send(n).await.unwrap();
+        }
+        assert_eq!(inbox.close_now(), [0, 1, 2, 3, 4]);
+        assert_eq!(inbox.recv().await, None);
+        assert!(outbox.is_closed() && outbox.is_empty());
+    }
+
+    /// The last sender gone, killed while it sends nothing, ends the receivers; the last receiver the senders.
+    async fn last_ones_killed() {
+        let (outbox, inbox) = mailbox::<u64>(1).unwrap();
+        let sender = keeps_sender(outbox).spawn().await.unwrap();
+        let receiving = tokio::spawn({ let inbox = inbox.clone(); async move { inbox.recv().await } });
+        tokio::task::yield_now().await;
+        kill(sender).await;
+        assert_eq!(in_time(receiving).await.unwrap(), None);
+
+        let (outbox, inbox) = mailbox::<u64>(1).unwrap();
+        let receiver = keeps_receiver(inbox).spawn().await.unwrap();
+        outbox.send(1).await.unwrap();
+        let sending = tokio::spawn(async move { outbox.send(2).await });
+        tokio::task::yield_now().await;
+        kill(receiver).await;
+        assert!(matches!(in_time(sending).await.unwrap(), Err(SendError::Closed(2))));
+    }
+
+    /// A receiver that is killed while it waits takes nothing with it.
+    async fn f03_reader_killed() {
+        let (outbox, inbox) = mailbox::<u64>(1).unwrap();
+        let mut children = Vec::new();
+        for _ in 0..2 {
+            children.push(drains(inbox.clone()).spawn().await.unwrap());
+        }
+        tokio::time::sleep(MOMENT).await;
+        for child in children {
+            kill(child).await;
+        }
+        outbox.send(1).await.unwrap();
+        assert_eq!(in_time(inbox.recv()).await, Some(1));
+    }
+
+    /// What a process held comes to another when it dies, with the number of times that it came.
+    async fn qu05_redelivery() {
+        let (outbox, inbox) = mailbox::<u64>(4).unwrap();
+        outbox.send(7).await.unwrap();
+        for times in 1..=3 {
+            let (told, mut is_told) = simplex().unwrap();
+            let child = holds(inbox.clone(), told).spawn().await.unwrap();
+            assert_eq!(in_time(is_told.recv()).await.unwrap(), Some((7, times)));
+            assert!(matches!(inbox.try_recv(), Err(TryRecvError::Empty)));
+            kill(child).await;
+        }
+        let delivery = in_time(inbox.recv_ack()).await.unwrap();
+        assert_eq!((*delivery, delivery.deliveries(), delivery.is_redelivered()), (7, 4, true));
+        let drained = tokio::spawn({ let outbox = outbox.clone(); async move { outbox.drained().await } });
+        drop(delivery);
+        assert!(!drained.is_finished());
+        assert_eq!(in_time(inbox.recv_ack()).await.unwrap().ack(), 7);
+        in_time(drained).await.unwrap();
+    }
+
+    /// What others hold may come back: a mailbox that is closed ends when it cannot any more.
+    async fn closed_and_held() {
+        let (outbox, inbox) = mailbox::<u64>(4).unwrap();
+        outbox.send(7).await.unwrap();
+        let (told, mut is_told) = simplex().unwrap();
+        let child = holds(inbox.clone(), told).spawn().await.unwrap();
+        in_time(is_told.recv()).await.unwrap();
+        outbox.close();
+        let receiving = tokio::spawn({ let inbox = inbox.clone(); async move { inbox.recv().await } });
+        assert!(timeout(MOMENT, inbox.recv()).await.is_err());
+        kill(child).await;
+        assert_eq!(in_time(receiving).await.unwrap(), Some(7));
+        assert_eq!(in_time(inbox.recv()).await, None);
+    }
+
+    /// After so many deliveries a message is for who asks for such ones.
+    async fn poisoned() {
+        let (outbox, inbox) = Builder::new(4).max_deliveries(2).build::<u64>().unwrap();
+        outbox.send(13).await.unwrap();
+        for _ in 0..2 {
+            let (told, mut is_told) = simplex().unwrap();
+            let child = holds(inbox.clone(), told).spawn().await.unwrap();
+            assert_eq!(in_time(is_told.recv()).await.unwrap().unwrap().0, 13);
+            kill(child).await;
+        }
+        outbox.send(14).await.unwrap();
+        let poisoned = tokio::spawn({ let inbox = inbox.clone(); async move { inbox.poisoned().await } });
+        assert_eq!(in_time(poisoned).await.unwrap(), Some(13));
+        assert_eq!(in_time(inbox.recv()).await, Some(14));
+        drop(outbox);
+        assert_eq!((in_time(inbox.recv()).await, in_time(inbox.poisoned()).await), (None, None));
+    }
+
+    /// A message of any length, with short ones before and behind it.
+    async fn long_messages() {
+        let (outbox, inbox) = mailbox::<Vec<u8>>(3).unwrap();
+        let lengths = [0, 1, 7, 8, 1069, 1070, 1071, 1072, 1073, 5000, 70_000, 1 << 20, 3];
+        let receiver = echoes(inbox, lengths.len()).spawn().await.unwrap();
+        for (byte, length) in (0_u8..).zip(lengths) {
+            in_time(outbox.send(vec![byte; length])).await.unwrap();
+        }
+        let expected: Vec<_> = (0_u8..).zip(lengths).map(|(byte, length)| (byte, length, true)).collect();
+        assert_eq!(in_time(receiver).await.unwrap(), expected);
+        let (outbox, _inbox) = Builder::new(1).limits(Limits::DEFAULT.max_message(100)).build::<Vec<u8>>().unwrap();
+        let refused = outbox.send(vec![0; 100]).await.unwrap_err();
+        assert!(matches!(refused, SendError::Encode(_, EncodeError::TooLarge { size: 101, limit: 100 })));
+        assert_eq!(outbox.len(), 0);
+        outbox.try_send(vec![0; 99]).unwrap();
+    }
+
+    /// What cannot be sent does not take up room.
+    async fn qu08_what_cannot_travel() {
+        let (outbox, _inbox) = mailbox::<procession::pipe::Sender<u8>>(1).unwrap();
+        let (sender, _receiver) = simplex().unwrap();
+        let error = outbox.send(sender).await.unwrap_err();
+        assert!(format!("{error:?}").contains("mailbox::Builder::handles"), "{error:?}");
+        assert!(outbox.is_empty() && !outbox.is_full());
+    }
+
+    async fn weak_senders() {
+        let (outbox, inbox) = mailbox::<u64>(1).unwrap();
+        let weak = outbox.downgrade();
+        let child = sends_weakly(weak.clone(), 5).spawn().await.unwrap();
+        assert_eq!(in_time(inbox.recv()).await, Some(5));
+        assert!(in_time(child).await.unwrap());
+        drop(outbox);
+        assert_eq!(in_time(inbox.recv()).await, None);
+        assert!(weak.upgrade().is_none());
+        assert!(!in_time(sends_weakly(weak, 6)).await.unwrap());
+    }
+
+    async fn a_stream() {
+        let (outbox, inbox) = mailbox::<u64>(2).unwrap();
+        let sender = sends(outbox, 0, 50).spawn().await.unwrap();
+        assert_eq!(in_time(inbox.collect::<Vec<_>>()).await, (0..50).collect::<Vec<_>>());
+        sender.await.unwrap().unwrap();
+    }
+
+    /// A sender that is on its way counts, one in a message that nobody has received too.
+    async fn senders_on_their_way() {
+        let (outbox, inbox) = mailbox::<u64>(1).unwrap();
+        let (mut carries, mut carried) = simplex().unwrap();
+        carries.send(outbox).await.unwrap();
+        assert!(timeout(MOMENT, inbox.recv()).await.is_err());
+        let outbox: Sender<u64> = in_time(carried.recv()).await.unwrap().unwrap();
+        outbox.send(1).await.unwrap();
+        drop(outbox);
+        assert_eq!((in_time(inbox.recv()).await, in_time(inbox.recv()).await), (Some(1), None));
+    }
+
+    async fn no_such_mailbox() {
+        for capacity in [0, 40_000, usize::MAX] {
+            mailbox::<u64>(capacity).unwrap_err();
+        }
+    }
+}
+
+#[process]
+async fn keeps_sender(outbox: Sender<u64>) {
+    let _outbox = outbox;
+    std::future::pending().await
+}
+
+#[process]
+async fn keeps_receiver(inbox: Receiver<u64>) {
+    let _inbox = inbox;
+    std::future::pending().await
+}
+
+#[process]
+async fn sends_weakly(outbox: WeakSender<u64>, n: u64) -> bool {
+    match outbox.upgrade() {
+        Some(outbox) => outbox.send(n).await.is_ok(),
+        None => false,
+    }
+}
+
+/// Receives so many; says what each consists of, how long it is, and whether that is all.
+#[process]
+async fn echoes(inbox: Receiver<Vec<u8>>, count: usize) -> Vec<(u8, usize, bool)> {
+    let mut all = Vec::new();
+    for n in (0_u8..).take(count) {
+        let message = inbox.recv().await.unwrap_or_default();
+        all.push((n, message.len(), message.iter().all(|byte| *byte == n)));
+    }
+    all
+}
