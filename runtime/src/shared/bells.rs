@@ -92,15 +92,33 @@ impl Bells {
         }
         let (near, far, emptied) = (Arc::clone(near), Arc::clone(far), Arc::clone(&self.emptied));
         let empty = move || {
-            let _full = recv(&far, &mut [0; 4096][..], RecvFlags::DONTWAIT);
-            emptied.fetch_and(!bit, AcqRel);
-            let _rung = knock(&near);
+            take_all(&far);
+            ring_again(&near, &far, &emptied, bit);
         };
         if std::thread::Builder::new().name("procession".into()).spawn(empty).is_err() {
             // The system has no room for a thread: the next one to ring tries again.
             self.emptied.fetch_and(!bit, AcqRel);
         }
     }
+}
+
+/// How often a bell is emptied in a row: a hostile peer may fill it all the time.
+const TRIES: usize = 1000;
+
+fn take_all(far: &OwnedFd) {
+    let _full = recv(far, &mut [0; 4096][..], RecvFlags::DONTWAIT);
+}
+
+/// Rings a bell that this thread has emptied. Others may have filled it again in between, and left it to this one.
+fn ring_again(near: &OwnedFd, far: &OwnedFd, emptied: &AtomicU32, bit: u32) {
+    for _ in 0..TRIES {
+        emptied.fetch_and(!bit, AcqRel);
+        if knock(near) != Err(Errno::AGAIN) || emptied.fetch_or(bit, AcqRel) & bit != 0 {
+            return;
+        }
+        take_all(far);
+    }
+    emptied.fetch_and(!bit, AcqRel);
 }
 
 /// Whatever else comes of it is a peer's doing: who waits for this wake-up can give up waiting.
@@ -111,6 +129,19 @@ fn knock(near: &OwnedFd) -> Result<usize, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_that_is_filled_while_it_is_emptied_rings() {
+        let bells = Bells::new(1).unwrap();
+        let [far, near] = &bells.pairs[0];
+        // A thread has emptied it, and was stopped there.
+        bells.emptied.fetch_or(1, AcqRel);
+        while knock(near).is_ok() {}
+        bells.ring(1);
+        ring_again(near, far, &bells.emptied, 1);
+        assert_eq!(recv(far, &mut [0; 4096][..], RecvFlags::DONTWAIT), Ok((1, 1)));
+        assert_eq!(bells.emptied.fetch_or(0, AcqRel), 0);
+    }
 
     #[test]
     fn one_that_nobody_reads_rings_for_ever() {
