@@ -5,7 +5,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures::StreamExt;
-use procession::mailbox::{Builder, Receiver, SendError, Sender, TryRecvError, TrySendError, WeakSender};
+use procession::mailbox::{
+    Builder, Handles, Receiver, SendError, Sender, TryRecvError, TrySendError, WeakSender,
+};
 use procession::{EncodeError, Failure, Limits, Process, ProcessSet, mailbox, process, simplex};
 use procession_tests::{isolated, patience};
 use tokio::time::timeout;
@@ -288,12 +290,59 @@ isolated! {
         outbox.try_send(vec![0; 99]).unwrap();
     }
 
+    /// Mailboxes through a mailbox, and in one that nobody has received.
+    async fn mailboxes_through_a_mailbox() {
+        let (outbox, inbox) = Builder::new(8).build_with_handles::<(u64, Sender<u64>)>().unwrap();
+        let child = answers(inbox).spawn().await.unwrap();
+        let mut replies = Vec::new();
+        for n in 0..40 {
+            let (sender, receiver) = mailbox::<u64>(1).unwrap();
+            in_time(outbox.send((n, sender))).await.unwrap();
+            replies.push(receiver);
+        }
+        for (n, reply) in (0..40).zip(&replies) {
+            assert_eq!((in_time(reply.recv()).await, in_time(reply.recv()).await), (Some(2 * n), None));
+        }
+        drop(outbox);
+        in_time(child).await.unwrap().unwrap();
+    }
+
+    /// A sender that stands in a message that nobody has received keeps its mailbox open, until that message is lost.
+    async fn senders_in_queued_messages() {
+        let (outer, carried) = Builder::new(1).build_with_handles::<Sender<u64>>().unwrap();
+        let (outbox, inbox) = mailbox::<u64>(1).unwrap();
+        outer.send(outbox).await.unwrap();
+        assert_eq!((outer.len(), outer.is_full()), (1, true));
+        assert!(timeout(MOMENT, inbox.recv()).await.is_err());
+        drop(carried);
+        assert_eq!(in_time(inbox.recv()).await, None);
+        outer.closed().await;
+    }
+
+    /// Long messages, and those that nobody can receive any more, where the kernel carries them.
+    async fn long_messages_with_handles() {
+        let (outbox, inbox) = Builder::new(300).build_with_handles::<(Vec<u8>, Option<WeakSender<u64>>)>().unwrap();
+        for length in [0, 1, 32_700, 40_000, 1 << 20] {
+            in_time(outbox.send((vec![7; length], None))).await.unwrap();
+            assert_eq!(in_time(inbox.recv()).await.unwrap().0, vec![7; length]);
+        }
+        let mut count = 0;
+        while outbox.try_send((vec![1; 1000], None)).is_ok() {
+            count += 1;
+        }
+        assert!((100..=300).contains(&count), "{count}");
+        outbox.close();
+        assert!(outbox.try_send((Vec::new(), None)).is_err());
+        assert_eq!(inbox.close_now().len(), count);
+        assert!(inbox.recv().await.is_none());
+    }
+
     /// What cannot be sent does not take up room.
     async fn qu08_what_cannot_travel() {
         let (outbox, _inbox) = mailbox::<procession::pipe::Sender<u8>>(1).unwrap();
         let (sender, _receiver) = simplex().unwrap();
         let error = outbox.send(sender).await.unwrap_err();
-        assert!(format!("{error:?}").contains("mailbox::Builder::handles"), "{error:?}");
+        assert!(format!("{error:?}").contains("build_with_handles"), "{error:?}");
         assert!(outbox.is_empty() && !outbox.is_full());
     }
 
@@ -333,6 +382,15 @@ isolated! {
             mailbox::<u64>(capacity).unwrap_err();
         }
     }
+}
+
+/// Sends twice what comes to who is to have it.
+#[process]
+async fn answers(inbox: Receiver<(u64, Sender<u64>), Handles>) -> Result<(), Failure> {
+    while let Some((n, reply)) = inbox.recv().await {
+        reply.send(2 * n).await?;
+    }
+    Ok(())
 }
 
 #[process]

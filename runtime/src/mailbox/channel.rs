@@ -6,18 +6,23 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 
-use super::body::Bodies;
+use super::body::{Bodies, take_room};
+use super::error::RecvError;
 use super::large::Large;
 use super::lives::Lives;
+use super::socket::{Came, Sent, Socket, Ticket};
 use super::watch::Watch;
+use crate::control::Control;
 use crate::shared::words::{Ends, MOST_SLOTS, Member, Receipt, Ring, Take, Undone, Wait};
 use crate::shared::{Attachment, Kind, Object, Region, Turns, Waiting};
 use crate::sys::{Place, Places};
-use crate::wire::Limits;
+use crate::wire::handles::CROWDED;
+use crate::wire::{Limits, Parcel};
 
 /// What a mailbox is like, in all processes.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -29,6 +34,8 @@ pub(super) struct Config {
     pub(super) largest: u64,
     /// How often a message is delivered; zero for any number.
     pub(super) deliveries: u32,
+    /// Whether the kernel carries the messages.
+    pub(super) has_handles: bool,
     pub(super) limits: Limits,
 }
 
@@ -56,7 +63,7 @@ const LINE: usize = 64;
 impl Config {
     /// Whether messages may be longer than a slot.
     pub(super) const fn has_large(&self) -> bool {
-        self.largest > self.slot as u64
+        !self.has_handles && self.largest > self.slot as u64
     }
 
     /// # Errors
@@ -91,7 +98,9 @@ pub(super) struct Channel {
     slots: Places<AtomicU64>,
     waits: Places<Wait>,
     given_back: Place<AtomicU64>,
-    pub(super) bodies: Bodies,
+    bodies: Bodies,
+    /// What carries the messages, if they can have handles.
+    socket: Option<Socket>,
     pub(super) lives: Lives,
     /// Where to look first for a free slot.
     cursor: AtomicUsize,
@@ -102,25 +111,50 @@ pub(super) struct Channel {
 }
 
 /// What came of looking for a message.
+#[derive(Debug)]
 pub(super) enum Found {
     InSlot(usize),
+    Parcel(Parcel),
+    Unreadable(RecvError),
     /// None, and none will come.
     End,
 }
 
+/// What came of sending a message, where there was room for it.
+#[derive(Debug)]
+pub(super) enum Put {
+    Done,
+    Closed,
+    /// The kernel is short of something.
+    Crowded,
+    Failed(io::Error),
+}
+
+/// Why a message was not sent.
+#[derive(Debug)]
+pub(super) enum Unsent {
+    Closed,
+    System(io::Error),
+}
+
+/// Before the first look: another number than comes of any.
+const NEVER: u64 = u64::MAX;
+
 impl Channel {
-    /// Makes one.
+    /// Makes one, for its first sender and its first receiver.
     ///
     /// # Errors
     /// If the system has no memory or no descriptors for it, or the configuration is none.
-    pub(super) fn new(config: Config, lives: Lives) -> io::Result<Arc<Self>> {
+    pub(super) fn pair(config: Config, lives: &Lives) -> io::Result<(Arc<Self>, Arc<Self>)> {
         let shape = config.shape()?;
         let region = Region::for_one(shape.size)?;
         let object = Object::new(&region, Kind::Mailbox, shape.size)?;
         let large = Large::new(&config)?;
-        let new = Self::of(object, config, large, lives)?;
-        Ring::begin(&new.cells);
-        Ok(new)
+        let sockets = if config.has_handles { Some(Socket::pair()?) } else { None };
+        let (sends, receives) = sockets.unzip();
+        let sender = Self::of(object.clone(), config, large.clone(), sends, lives.clone())?;
+        Ring::begin(&sender.cells);
+        Ok((sender, Self::of(object, config, large, receives, lives.clone())?))
     }
 
     /// One that stands in a region already.
@@ -131,6 +165,7 @@ impl Channel {
         object: Object,
         config: Config,
         large: Option<Large>,
+        socket: Option<Socket>,
         lives: Lives,
     ) -> io::Result<Arc<Self>> {
         let shape = config.shape()?;
@@ -149,9 +184,10 @@ impl Channel {
             waits,
             given_back,
             bodies,
+            socket,
             lives,
             cursor: AtomicUsize::new(0),
-            looked_into: AtomicU64::new(u64::MAX),
+            looked_into: AtomicU64::new(NEVER),
             watch: Watch::default(),
             this: Weak::clone(this),
         }))
@@ -176,7 +212,7 @@ impl Channel {
 
     /// The descriptors that stand for it in a message, but for those of its region.
     pub(super) fn handles(&self) -> impl Iterator<Item = &Arc<OwnedFd>> {
-        self.lives.handles().chain(self.bodies.handle())
+        self.lives.handles().chain(self.bodies.handle()).chain(self.socket.as_ref().map(Socket::handle))
     }
 
     pub(super) fn waiting(&self, at: usize, turns: Turns) -> Waiting<'_> {
@@ -199,26 +235,67 @@ impl Channel {
         Some(slot)
     }
 
-    /// Queues a message whose slot was claimed. If the mailbox is closed, frees it, and gives `false`.
-    pub(super) fn publish(&self, slot: usize) -> bool {
-        let Some(me) = self.me() else { return false };
+    /// Sends a message; `None` if there is no room for it now.
+    pub(super) fn put(&self, message: &Parcel) -> Option<Put> {
+        let Some(slot) = self.claim() else {
+            return self.is_closed().then_some(Put::Closed);
+        };
+        match &self.socket {
+            None => Some(self.put_in(slot, &message.bytes)),
+            Some(socket) => self.post(socket, slot, message),
+        }
+    }
+
+    /// Writes a message to a slot that was claimed for it, and queues it. Where that fails, frees it.
+    pub(super) fn put_in(&self, slot: usize, message: &[u8]) -> Put {
+        if let Err(error) = self.bodies.write(slot, message, self.ring().sent()) {
+            self.free(slot);
+            return Put::Failed(error);
+        }
+        let Some(me) = self.me() else { return Put::Closed };
         match self.ring().publish(me, slot) {
             Ok(is_slept_by) => {
                 // One that was stopped before it could wake them has left them asleep.
                 if is_slept_by || self.wait(RECEIVERS).is_slept_by() {
                     self.wake(RECEIVERS);
                 }
-                true
+                Put::Done
             }
             Err(_closed) => {
                 self.free(slot);
-                false
+                Put::Closed
             }
         }
     }
 
+    /// Has the kernel carry a message, for which a slot was claimed.
+    fn post(&self, socket: &Socket, slot: usize, message: &Parcel) -> Option<Put> {
+        let me = self.me()?;
+        let stamp = self.ring().begin_to_send(me, slot);
+        let put = match socket.send(Ticket { slot: slot as u32, stamp }, message) {
+            Sent::Done => {
+                self.ring().end_to_send(me, slot, stamp);
+                self.wake(RECEIVERS);
+                return Some(Put::Done);
+            }
+            Sent::Full => {
+                // Nobody waits for this slot alone: there is room when something is received.
+                self.ring().free(slot);
+                return None;
+            }
+            Sent::Crowded => Put::Crowded,
+            Sent::Closed => Put::Closed,
+            Sent::Failed(error) => Put::Failed(error),
+        };
+        self.free(slot);
+        Some(put)
+    }
+
     /// Looks for a message: first for those that were delivered and not done.
     pub(super) fn take(&self, receipt: Receipt) -> Option<Found> {
+        if let Some(socket) = &self.socket {
+            return self.receive(socket);
+        }
         let me = self.me()?;
         if let Some(slot) = self.take_undone(me, receipt) {
             return Some(Found::InSlot(slot));
@@ -232,6 +309,37 @@ impl Channel {
                 is_over.then_some(Found::End)
             }
         }
+    }
+
+    /// Receives what the kernel carries.
+    fn receive(&self, socket: &Socket) -> Option<Found> {
+        let news = self.news();
+        let is_to_look = self.looked_into.load(Relaxed) != news;
+        let members = self.attachment().members();
+        let out: Vec<_> = if is_to_look { self.ring().on_the_way(members).collect() } else { Vec::new() };
+        let (ticket, found) = match socket.receive(take_room(), self.config.limits.max_message) {
+            Came::Packet(ticket, parcel) => (Some(ticket), Found::Parcel(parcel)),
+            Came::Unreadable(ticket, error) => (ticket, Found::Unreadable(error.into())),
+            Came::NoDescriptors(ticket) => (ticket, Found::Unreadable(RecvError::NoDescriptors)),
+            Came::End => return Some(Found::End),
+            Came::Empty => {
+                // What was on its way before that was received by others, or by one that has died with it.
+                let cleared = out.into_iter().filter(|lost| self.ring().clear(*lost)).count();
+                self.looked_into.store(news, Relaxed);
+                if cleared > 0 {
+                    self.freed();
+                }
+                return None;
+            }
+        };
+        if ticket.is_some_and(|Ticket { slot, stamp }| self.ring().received(slot as usize, stamp)) {
+            self.freed();
+        }
+        Some(found)
+    }
+
+    pub(super) const fn bodies(&self) -> &Bodies {
+        &self.bodies
     }
 
     fn take_undone(&self, me: Member, receipt: Receipt) -> Option<usize> {
@@ -290,6 +398,7 @@ impl Channel {
     /// Has nothing be sent any more, and wakes all.
     pub(super) fn close(&self) {
         self.ring().close();
+        self.socket.as_ref().inspect(|socket| socket.close());
         [RECEIVERS, SENDERS, DRAINED, CLOSED].into_iter().for_each(|at| self.wake(at));
     }
 
@@ -306,6 +415,7 @@ impl Channel {
 
     /// Looks whether those have died that have slots: where nobody waits, nobody watches.
     pub(super) fn look_for_deaths(&self) {
+        self.looked_into.store(NEVER, Relaxed);
         let me = self.me();
         let owners = self.ring().owners().filter(|owner| Some(*owner) != me);
         owners.for_each(|owner| self.attachment().check(owner));
@@ -325,7 +435,7 @@ impl Channel {
         let is_to_sleep = || {
             self.watch();
             // Where it is closed, somebody holds what may come back.
-            self.is_closed() || self.ring().sleep()
+            self.socket.is_some() || self.is_closed() || self.ring().sleep()
         };
         waiting.poll(context, || self.take(receipt), is_to_sleep)
     }
@@ -362,11 +472,37 @@ impl Channel {
             Some(slot) => Some(Some(slot)),
             None => self.is_closed().then_some(None),
         };
-        let is_to_sleep = || {
-            self.watch();
-            true
-        };
-        waiting.poll(context, attempt, is_to_sleep)
+        waiting.poll(context, attempt, || self.watch_and_sleep())
+    }
+
+    /// Waits until there is room for a message, and sends it.
+    pub(super) fn poll_put(
+        &self,
+        context: &mut Context<'_>,
+        waiting: &mut Waiting<'_>,
+        message: &Parcel,
+    ) -> Poll<Result<(), Unsent>> {
+        match ready!(waiting.poll(context, || self.put(message), || self.watch_and_sleep())) {
+            Put::Done => Poll::Ready(Ok(())),
+            Put::Closed => Poll::Ready(Err(Unsent::Closed)),
+            Put::Failed(error) => Poll::Ready(Err(Unsent::System(error))),
+            Put::Crowded => match Control::get() {
+                Ok(control) => {
+                    let waker = context.waker().clone();
+                    control.run(async move {
+                        sleep(CROWDED).await;
+                        waker.wake();
+                    });
+                    Poll::Pending
+                }
+                Err(cause) => Poll::Ready(Err(Unsent::System(io::Error::other(cause)))),
+            },
+        }
+    }
+
+    fn watch_and_sleep(&self) -> bool {
+        self.watch();
+        true
     }
 
     pub(super) fn until_drained(&self) -> Waiting<'_> {
@@ -393,11 +529,7 @@ impl Channel {
     }
 
     pub(super) fn poll_closed(&self, context: &mut Context<'_>, waiting: &mut Waiting<'_>) -> Poll<()> {
-        let is_to_sleep = || {
-            self.watch();
-            true
-        };
-        waiting.poll(context, || self.is_closed().then_some(()), is_to_sleep)
+        waiting.poll(context, || self.is_closed().then_some(()), || self.watch_and_sleep())
     }
 
     /// Gives back a message that this process holds.
@@ -424,17 +556,15 @@ impl Channel {
 impl Channel {
     /// How many messages are queued, those that were given back among them.
     pub(super) fn len(&self) -> usize {
+        if self.socket.is_some() {
+            return self.ring().sent_and_not_received();
+        }
         let is_plain = self.news() == 0;
         self.ring().len() + if is_plain { 0 } else { self.ring().undone(self.attachment().members()).count() }
     }
 
     pub(super) fn is_full(&self) -> bool {
         self.ring().is_full(self.attachment().members())
-    }
-
-    /// Writes a message to a slot that was claimed for it.
-    pub(super) fn write(&self, slot: usize, message: &[u8]) -> io::Result<()> {
-        self.bodies.write(slot, message, self.ring().sent())
     }
 
     pub(super) fn describe(&self, mut debug: fmt::DebugStruct<'_, '_>) -> fmt::Result {

@@ -9,16 +9,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 
+use super::body::{put_room, take_room};
 use super::channel::{Channel, Config};
 use super::error::RecvError;
 use super::large::Large;
 use super::lives::{Life, Lives, Role, check};
+use super::socket::{MOST_HANDLES, Socket};
 use crate::pipe::travel::{check_type, hash_of};
 use crate::shared::{Kind, Object, Region};
 use crate::wire::beside::{HandleKind, ceiling, give_all, take_all};
-use crate::wire::{DecodeError, EncodeError, Message, pack_into, unpack};
-
-use super::body::{put_room, take_room};
+use crate::wire::{EncodeError, Message, Parcel, pack_into, unpack};
 
 /// An end of a mailbox: its clones in this process share it.
 #[derive(Debug)]
@@ -51,19 +51,22 @@ impl Drop for End {
     }
 }
 
-/// Writes a message down, and gives its bytes, in this thread's room.
+/// Writes a message down, its bytes in this thread's room.
 ///
 /// # Errors
-/// If it cannot travel in memory.
-pub(super) fn pack_message<T: Message>(channel: &Channel, message: &T) -> Result<Vec<u8>, EncodeError> {
-    let parcel = pack_into(take_room(), None, message, &channel.config.limits)?;
-    if parcel.handles.is_empty() {
-        return Ok(parcel.bytes);
+/// If it cannot travel, or exceeds a limit.
+pub(super) fn pack_message<T: Message>(channel: &Channel, message: &T) -> Result<Parcel, EncodeError> {
+    let Config { limits, has_handles, .. } = channel.config;
+    let limits = if has_handles { limits.max_handles(limits.max_handles.min(MOST_HANDLES)) } else { limits };
+    let parcel = pack_into(take_room(), None, message, &limits)?;
+    if has_handles || parcel.handles.is_empty() {
+        return Ok(parcel);
     }
     Err(EncodeError::Unsupported {
         what: None,
         type_name: type_name::<T>().to_owned(),
-        reason: "it has a handle, which memory cannot carry: make the mailbox by `mailbox::Builder::handles`"
+        reason: "it has a handle, which memory cannot carry: make the mailbox by \
+                 `mailbox::Builder::build_with_handles`"
             .into(),
     })
 }
@@ -79,17 +82,23 @@ impl End {
     /// Reads the message of a slot that this process has.
     pub(super) fn read<T: Message>(&self, slot: usize) -> Result<T, RecvError> {
         let mut room = take_room();
-        let config = &self.channel.config;
-        let read = self.channel.bodies.read(slot, &mut room, config.limits.max_message);
-        let message = read.map_err(RecvError::System).and_then(|()| self.unpack(&room));
-        self.channel.bodies.clear(slot, room.len());
+        let bodies = self.channel.bodies();
+        let read = bodies.read(slot, &mut room, self.channel.config.limits.max_message);
+        let message = read.map_err(RecvError::System).and_then(|()| self.unpack(&room, Vec::new()));
+        bodies.clear(slot, room.len());
         put_room(room);
         message
     }
 
-    fn unpack<T: Message>(&self, bytes: &[u8]) -> Result<T, RecvError> {
-        let message = unpack(bytes, Default::default(), None, &self.channel.config.limits);
-        message.map_err(|error: DecodeError| RecvError::Decode(error))
+    /// Reads a message that the kernel has carried.
+    pub(super) fn read_parcel<T: Message>(&self, parcel: Parcel) -> Result<T, RecvError> {
+        let message = self.unpack(&parcel.bytes, parcel.handles);
+        put_room(parcel.bytes);
+        message
+    }
+
+    fn unpack<T: Message>(&self, bytes: &[u8], handles: Vec<Arc<OwnedFd>>) -> Result<T, RecvError> {
+        Ok(unpack(bytes, handles.into(), None, &self.channel.config.limits)?)
     }
 
     /// Counts a message that cannot be read, and tells of it.
@@ -142,7 +151,8 @@ fn attach(
     life.as_ref().map_or(Ok(()), |life| check(life))?;
     let lives = Lives::of(next()?, next()?)?;
     let large = if config.has_large() { Some(Large::of(next()?, &config)?) } else { None };
-    Ok((Channel::of(object, config, large, lives)?, life))
+    let socket = if config.has_handles { Some(Socket::of(next()?, role)?) } else { None };
+    Ok((Channel::of(object, config, large, socket, lives)?, life))
 }
 
 struct Handles<'a>(Vec<&'a Arc<OwnedFd>>);

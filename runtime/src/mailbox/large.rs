@@ -14,7 +14,7 @@ use crate::wire::memory::{new_memory, room, seals_of};
 /// A memory beside the region, in which each slot has a range as long as the longest message. Nothing is allocated before it is
 /// written, and nobody maps it: what is written and read by calls of the system can be an error, but never a fault, whatever
 /// another process does to it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Large {
     memory: Arc<OwnedFd>,
     stride: u64,

@@ -1,6 +1,7 @@
 //! Bounded mailboxes: many senders and many receivers, in any processes.
 
 mod body;
+mod carrier;
 mod channel;
 mod delivery;
 mod end;
@@ -10,14 +11,15 @@ mod lives;
 mod permit;
 mod receiver;
 mod sender;
+mod socket;
 mod watch;
 
 use std::io;
-use std::sync::Arc;
 
 use crate::wire::{Limits, Message};
 
 pub use crate::pipe::{SendError, TrySendError};
+pub use carrier::{Carrier, Handles, Memory};
 pub use delivery::Delivery;
 pub use error::{RecvError, TryRecvError};
 pub use permit::Permit;
@@ -80,18 +82,33 @@ impl Builder {
     /// # Errors
     /// If the capacity is zero or more than 32 768, or the system has no memory or no descriptors for it.
     pub fn build<T: Message>(self) -> io::Result<(Sender<T>, Receiver<T>)> {
+        self.build_by()
+    }
+
+    /// Makes one whose messages can have handles: ends of pipes and mailboxes, files, sockets, locks. The kernel carries them, of which
+    /// it has room for about two hundred at a time, whatever the capacity; each takes two calls of the system. They cannot be
+    /// acknowledged, and room for them cannot be kept.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn build_with_handles<T: Message>(self) -> io::Result<(Sender<T, Handles>, Receiver<T, Handles>)> {
+        Self { slot: 0, ..self }.build_by()
+    }
+
+    fn build_by<T: Message, C: Carrier>(self) -> io::Result<(Sender<T, C>, Receiver<T, C>)> {
         let too_large = |_too_large| io::Error::from(io::ErrorKind::InvalidInput);
         let config = Config {
             capacity: u32::try_from(self.capacity).map_err(too_large)?,
             slot: u32::try_from(self.slot).map_err(too_large)?,
             largest: self.limits.max_message,
             deliveries: self.max_deliveries,
+            has_handles: C::HAS_HANDLES,
             limits: self.limits,
         };
         let (lives, sender, receiver) = Lives::new()?;
-        let channel = Channel::new(config, lives)?;
-        let sender = End::new(Arc::clone(&channel), sender, Role::Sender);
-        let receiver = End::new(channel, receiver, Role::Receiver);
+        let (sends, receives) = Channel::pair(config, &lives)?;
+        let sender = End::new(sends, sender, Role::Sender);
+        let receiver = End::new(receives, receiver, Role::Receiver);
         Ok((Sender::new(sender), Receiver::new(receiver)))
     }
 }
@@ -99,7 +116,7 @@ impl Builder {
 /// What senders and receivers have in common.
 macro_rules! both_ends {
     ($($end:ident),*) => {$(
-        impl<T: Message> $end<T> {
+        impl<T: Message, C: Carrier> $end<T, C> {
             /// How many messages are queued. Those that somebody has received, or has reserved room for, are not; those that came back
             /// are.
             #[must_use]

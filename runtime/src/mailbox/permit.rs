@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use super::end::pack_message;
 use super::sender::Sender;
 use crate::pipe::SendError;
 use crate::sys;
@@ -28,8 +29,8 @@ impl<'a, T: Message> Permit<'a, T> {
     /// The message comes back if it was not sent: the mailbox was closed meanwhile, it cannot be encoded, it exceeds a limit, or
     /// the system has no memory for it.
     pub fn send(mut self, message: T) -> Result<(), SendError<T>> {
-        let bytes = match self.sender.pack(&message) {
-            Ok(bytes) => bytes,
+        let parcel = match pack_message(self.sender.channel(), &message) {
+            Ok(parcel) => parcel,
             Err(error) => return Err(SendError::Encode(message, error)),
         };
         if !self.is_of_this_process() {
@@ -38,7 +39,7 @@ impl<'a, T: Message> Permit<'a, T> {
         let slot = self.slot;
         // What becomes of the slot from here on is said there.
         self.forks = 0;
-        self.sender.put(slot, bytes, message)
+        self.sender.put(slot, message, parcel)
     }
 
     fn is_of_this_process(&self) -> bool {

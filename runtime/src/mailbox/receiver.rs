@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,6 +13,7 @@ use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 use tokio_util::sync::ReusableBoxFuture;
 
+use super::carrier::{Carrier, Memory};
 use super::channel::{Channel, Found};
 use super::delivery::Delivery;
 use super::end::End;
@@ -26,15 +28,16 @@ use crate::wire::Message;
 ///
 /// When the last receiver is gone, in whatever process, and however that came, senders get their messages back; what was
 /// queued is lost.
-pub struct Receiver<T> {
+pub struct Receiver<T, C = Memory> {
     end: Arc<End>,
     /// Who polls it as a stream, and waits.
     waits: Option<ReusableBoxFuture<'static, Option<T>>>,
+    by: PhantomData<fn() -> C>,
 }
 
-impl<T: Message> Receiver<T> {
+impl<T: Message, C: Carrier> Receiver<T, C> {
     pub(super) const fn new(end: Arc<End>) -> Self {
-        Self { end, waits: None }
+        Self { end, waits: None, by: PhantomData }
     }
 
     /// Receives the next message; `None` if the mailbox is closed, or its last sender is gone, and everything has been received.
@@ -47,19 +50,25 @@ impl<T: Message> Receiver<T> {
     /// Safe: nothing is received by a future that is dropped before it is ready.
     pub async fn recv(&self) -> Option<T> {
         loop {
-            let slot = self.take(Receipt::Final).await?;
-            match self.end.read_and_free(slot) {
+            match self.read(self.take(Receipt::Final).await)? {
                 Ok(message) => return Some(message),
                 Err(error) => self.end.count_unreadable(&error),
             }
         }
     }
 
-    async fn take(&self, receipt: Receipt) -> Option<usize> {
+    async fn take(&self, receipt: Receipt) -> Found {
         let channel = self.channel();
         let mut waiting = channel.to_receive();
-        match poll_fn(|context| channel.poll_take(context, &mut waiting, receipt)).await {
-            Found::InSlot(slot) => Some(slot),
+        poll_fn(|context| channel.poll_take(context, &mut waiting, receipt)).await
+    }
+
+    /// What was found; `None` at the end.
+    fn read(&self, found: Found) -> Option<Result<T, RecvError>> {
+        match found {
+            Found::InSlot(slot) => Some(self.end.read_and_free(slot)),
+            Found::Parcel(parcel) => Some(self.end.read_parcel(parcel)),
+            Found::Unreadable(error) => Some(Err(error)),
             Found::End => None,
         }
     }
@@ -74,22 +83,18 @@ impl<T: Message> Receiver<T> {
     /// # Errors
     /// [`Empty`](TryRecvError::Empty) if not, [`Closed`](TryRecvError::Closed) if none will come, or why it is lost.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        let slot = self.try_take(Receipt::Final)?;
-        Ok(self.end.read_and_free(slot).inspect_err(|error| self.end.count_unreadable(error))?)
+        let found = self.try_take(Receipt::Final).ok_or(TryRecvError::Empty)?;
+        let read = self.read(found).ok_or(TryRecvError::Closed)?;
+        Ok(read.inspect_err(|error| self.end.count_unreadable(error))?)
     }
 
-    fn try_take(&self, receipt: Receipt) -> Result<usize, TryRecvError> {
+    fn try_take(&self, receipt: Receipt) -> Option<Found> {
         let channel = self.channel();
-        let found = channel.take(receipt).or_else(|| {
+        channel.take(receipt).or_else(|| {
             channel.look_for_lives();
             channel.look_for_deaths();
             channel.take(receipt)
-        });
-        match found {
-            Some(Found::InSlot(slot)) => Ok(slot),
-            Some(Found::End) => Err(TryRecvError::Closed),
-            None => Err(TryRecvError::Empty),
-        }
+        })
     }
 
     /// Receives as many messages as there are, but no more than a limit, and appends them; waits if there are none. Gives how many: zero
@@ -103,10 +108,7 @@ impl<T: Message> Receiver<T> {
         }
         let Some(first) = self.recv().await else { return 0 };
         messages.push(first);
-        let rest = std::iter::from_fn(|| match self.channel().take(Receipt::Final)? {
-            Found::InSlot(slot) => Some(self.end.read_and_free(slot)),
-            Found::End => None,
-        });
+        let rest = std::iter::from_fn(|| self.read(self.channel().take(Receipt::Final)?));
         let readable = rest
             .take(limit - 1)
             .filter_map(|read| read.inspect_err(|error| self.end.count_unreadable(error)).ok());
@@ -115,6 +117,27 @@ impl<T: Message> Receiver<T> {
         messages.len() - before + 1
     }
 
+    /// Closes the mailbox, and gives what was queued.
+    pub fn close_now(&self) -> Vec<T> {
+        self.close();
+        std::iter::from_fn(|| match self.try_recv() {
+            Ok(message) => Some(Some(message)),
+            Err(TryRecvError::Failed(_)) => Some(None),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
+        })
+        .flatten()
+        .collect()
+    }
+
+    /// How many messages were lost by this receiver and its clones in this process, because they could not be read.
+    #[must_use]
+    pub fn unreadable(&self) -> u64 {
+        self.end.unreadable.load(Relaxed)
+    }
+}
+
+/// Messages can come back where memory carries them.
+impl<T: Message> Receiver<T> {
     /// Receives the next message to be acknowledged; `None` as in [`recv`](Self::recv).
     ///
     /// Until then it takes up room. If it is dropped, or this process dies, another receiver gets it, with the number of
@@ -125,7 +148,7 @@ impl<T: Message> Receiver<T> {
     /// Safe: nothing is received by a future that is dropped before it is ready.
     pub async fn recv_ack(&self) -> Option<Delivery<T>> {
         loop {
-            let slot = self.take(Receipt::Held).await?;
+            let Found::InSlot(slot) = self.take(Receipt::Held).await else { return None };
             match self.end.read(slot) {
                 Ok(message) => return Some(self.deliver(slot, message)),
                 Err(error) => self.refuse(slot, &error),
@@ -138,7 +161,8 @@ impl<T: Message> Receiver<T> {
     /// # Errors
     /// As [`try_recv`](Self::try_recv).
     pub fn try_recv_ack(&self) -> Result<Delivery<T>, TryRecvError> {
-        let slot = self.try_take(Receipt::Held)?;
+        let found = self.try_take(Receipt::Held).ok_or(TryRecvError::Empty)?;
+        let Found::InSlot(slot) = found else { return Err(TryRecvError::Closed) };
         match self.end.read(slot) {
             Ok(message) => Ok(self.deliver(slot, message)),
             Err(error) => {
@@ -173,65 +197,51 @@ impl<T: Message> Receiver<T> {
             }
         }
     }
-
-    /// Closes the mailbox, and gives what was queued.
-    pub fn close_now(&self) -> Vec<T> {
-        self.close();
-        std::iter::from_fn(|| match self.try_recv() {
-            Ok(message) => Some(Some(message)),
-            Err(TryRecvError::Failed(_)) => Some(None),
-            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
-        })
-        .flatten()
-        .collect()
-    }
-
-    /// How many messages were lost by this receiver and its clones in this process, because they could not be read.
-    #[must_use]
-    pub fn unreadable(&self) -> u64 {
-        self.end.unreadable.load(Relaxed)
-    }
 }
 
-impl<T> Receiver<T> {
+impl<T, C> Receiver<T, C> {
     pub(super) fn channel(&self) -> &Channel {
         self.end.channel()
     }
 }
 
 /// Another receiver of the same mailbox.
-impl<T> Clone for Receiver<T> {
+impl<T, C> Clone for Receiver<T, C> {
     fn clone(&self) -> Self {
-        Self { end: Arc::clone(&self.end), waits: None }
+        Self { end: Arc::clone(&self.end), waits: None, by: PhantomData }
     }
 }
 
-impl<T> fmt::Debug for Receiver<T> {
+impl<T, C> fmt::Debug for Receiver<T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.channel().describe(f.debug_struct("Receiver"))
     }
 }
 
-impl<T> Serialize for Receiver<T> {
+impl<T, C: Carrier> Serialize for Receiver<T, C> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.end.serialize::<T, S>(serializer)
+        self.end.serialize::<(T, C), S>(serializer)
     }
 }
 
-impl<'de, T> Deserialize<'de> for Receiver<T> {
+impl<'de, T, C: Carrier> Deserialize<'de> for Receiver<T, C> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self { end: End::deserialize::<T, D>(Role::Receiver, deserializer)?, waits: None })
+        Ok(Self {
+            end: End::deserialize::<(T, C), D>(Role::Receiver, deserializer)?,
+            waits: None,
+            by: PhantomData,
+        })
     }
 }
 
 /// The messages, until [`recv`](Receiver::recv) gives `None`.
-impl<T: Message> Stream for Receiver<T> {
+impl<T: Message, C: Carrier> Stream for Receiver<T, C> {
     type Item = T;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
         let this = &mut *self;
         let end = &this.end;
-        let waits = this.waits.get_or_insert_with(|| ReusableBoxFuture::new(wait(Arc::clone(end))));
+        let waits = this.waits.get_or_insert_with(|| ReusableBoxFuture::new(wait::<T, C>(Arc::clone(end))));
         waits.poll(context).map(|message| {
             this.waits = None;
             message
@@ -239,6 +249,6 @@ impl<T: Message> Stream for Receiver<T> {
     }
 }
 
-async fn wait<T: Message>(end: Arc<End>) -> Option<T> {
-    Receiver::new(end).recv().await
+async fn wait<T: Message, C: Carrier>(end: Arc<End>) -> Option<T> {
+    Receiver::<T, C>::new(end).recv().await
 }

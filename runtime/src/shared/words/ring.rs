@@ -20,7 +20,7 @@ use super::{AtomicU64, Member, Members, TRIES};
 /// |---|---|
 /// | 0 to 2 | its state |
 /// | 3 to 28 | whose it is |
-/// | 29 to 63 | queued: its position; held or returned: how often it was delivered |
+/// | 29 to 63 | queued: its position; held or returned: how often it was delivered; sending or sent: which message it is |
 ///
 /// | from | to | by |
 /// |---|---|---|
@@ -30,6 +30,15 @@ use super::{AtomicU64, Member, Members, TRIES};
 /// | reserved, taken, held | free | [`free`](Self::free) |
 /// | held | returned | [`give_back`](Self::give_back) |
 /// | returned; or held by a process that has died | taken, or held | [`retake`](Self::retake) |
+///
+/// Where something else carries the messages, a slot is only the room for one, and the cells are not used:
+///
+/// | from | to | by |
+/// |---|---|---|
+/// | reserved | sending | [`begin_to_send`](Self::begin_to_send) |
+/// | sending | sent | [`end_to_send`](Self::end_to_send) |
+/// | sending, sent | free | [`received`](Self::received) |
+/// | sent; or sending, by a process that has died | free | [`clear`](Self::clear), where nothing is on its way |
 ///
 /// There are more cells than slots. So a message that is one lap back was taken, and nobody has to empty its cell.
 #[derive(Clone, Copy)]
@@ -66,6 +75,8 @@ const QUEUED: u64 = 2;
 const TAKEN: u64 = 3;
 const HELD: u64 = 4;
 const RETURNED: u64 = 5;
+const SENDING: u64 = 6;
+const SENT: u64 = 7;
 const OWNER: u32 = 3;
 const REST: u32 = OWNER + Member::BITS;
 const RESTS: u64 = (1 << (u64::BITS - REST)) - 1;
@@ -309,7 +320,7 @@ impl<'a> Ring<'a> {
 
     /// Those that have slots, with or without a message.
     pub(crate) fn owners(self) -> impl Iterator<Item = Member> + use<'a> {
-        let has_owner = |word: &u64| matches!(word & STATES, RESERVED | TAKEN | HELD);
+        let has_owner = |word: &u64| matches!(word & STATES, RESERVED | TAKEN | HELD | SENDING);
         self.words().map(|(_, word)| word).filter(has_owner).filter_map(owner_of)
     }
 
@@ -348,6 +359,54 @@ impl<'a> Ring<'a> {
         let mine = receipt.word(me, undone.deliveries + 1);
         // Acquire: what was written to it is there.
         self.slots[undone.slot].compare_exchange(undone.word, mine, Acquire, Relaxed).is_ok()
+    }
+
+    /// Says that a message goes out, for which this process has claimed a slot; gives which one it is.
+    pub(crate) fn begin_to_send(self, me: Member, slot: usize) -> u64 {
+        let stamp = self.ends.head.fetch_add(1, Relaxed) & RESTS;
+        self.slots[slot].store(stamp << REST | me.bits() << OWNER | SENDING, Release);
+        stamp
+    }
+
+    /// Says that it has gone out. It may be received already.
+    pub(crate) fn end_to_send(self, me: Member, slot: usize, stamp: u64) {
+        let [before, after] = [SENDING, SENT].map(|state| stamp << REST | me.bits() << OWNER | state);
+        let _received = self.slots[slot].compare_exchange(before, after, AcqRel, Relaxed);
+    }
+
+    /// Frees the slot of a message that came; gives whether it had that still.
+    pub(crate) fn received(self, slot: usize, stamp: u64) -> bool {
+        let Some(at) = self.slots.get(slot) else { return false };
+        let mut word = at.load(Acquire);
+        for _ in 0..TRIES {
+            if word & STATES < SENDING || word >> REST != stamp {
+                return false;
+            }
+            match at.compare_exchange(word, FREE, AcqRel, Acquire) {
+                Ok(_) => return true,
+                Err(other) => word = other,
+            }
+        }
+        false
+    }
+
+    /// What is on its way, and nobody will receive if nothing is on its way.
+    pub(crate) fn on_the_way<'m>(
+        self,
+        members: Members<'m>,
+    ) -> impl Iterator<Item = (usize, u64)> + use<'a, 'm> {
+        let is_out = move |word| word & STATES == SENT || word & STATES == SENDING && has_died(word, members);
+        self.words().filter(move |(_, word)| is_out(*word))
+    }
+
+    /// Frees a slot of a message that was on its way, and is lost; gives whether it was so still.
+    pub(crate) fn clear(self, (slot, word): (usize, u64)) -> bool {
+        self.slots[slot].compare_exchange(word, FREE, AcqRel, Relaxed).is_ok()
+    }
+
+    /// How many are on their way.
+    pub(crate) fn sent_and_not_received(self) -> usize {
+        self.words().filter(|(_, word)| word & STATES >= SENDING).count()
     }
 
     fn words(self) -> impl Iterator<Item = (usize, u64)> + use<'a> {
