@@ -440,7 +440,8 @@ impl Channel {
         waiting.poll(context, || self.take(receipt), is_to_sleep)
     }
 
-    /// Waits for a message that was delivered too often, or for the end.
+    /// Waits for a message that was delivered too often, or for the end: by the word of those that wait until all is done with,
+    /// not by that of those that receive, whose turn it would take.
     pub(super) fn poll_poisoned(
         &self,
         context: &mut Context<'_>,
@@ -452,8 +453,9 @@ impl Channel {
         };
         let is_to_sleep = || {
             self.watch();
+            // As in `poll_drained`: what was freed before is seen here.
             self.wait(SENDERS).catch_up();
-            true
+            !(self.is_closed() && self.is_drained())
         };
         waiting.poll(context, attempt, is_to_sleep)
     }
@@ -537,6 +539,7 @@ impl Channel {
         self.ring().give_back(slot);
         self.given_back.fetch_add(1, Relaxed);
         self.wake(RECEIVERS);
+        self.wake(DRAINED);
     }
 
     /// Frees the slot of a message that this process held.

@@ -189,7 +189,7 @@ impl<T: Message> Receiver<T> {
     pub async fn poisoned(&self) -> Option<T> {
         let channel = self.channel();
         loop {
-            let mut waiting = channel.to_receive();
+            let mut waiting = channel.until_drained();
             let slot = poll_fn(|context| channel.poll_poisoned(context, &mut waiting)).await?;
             match self.end.read_and_free(slot) {
                 Ok(message) => return Some(message),

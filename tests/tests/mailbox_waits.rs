@@ -1,0 +1,67 @@
+//! Waiting at a mailbox: who is woken, who is not, and what comes of those that give up.
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+use std::future::{Future, poll_fn};
+use std::time::Duration;
+
+use procession::mailbox::Builder;
+use procession_tests::{isolated, patience};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What comes, or the test ends.
+async fn in_time<F: Future>(future: F) -> F::Output {
+    timeout(patience(20 * SECOND), future).await.expect("it comes in time")
+}
+
+/// Has a task wait for something: when this is ready, it has found that there is nothing to be had yet, and sleeps.
+async fn asleep<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let (sleeps, slept) = oneshot::channel();
+    let mut sleeps = Some(sleeps);
+    let mut future = Box::pin(future);
+    let task = tokio::spawn(poll_fn(move |context| {
+        let polled = future.as_mut().poll(context);
+        sleeps.take().map(|sleeps| sleeps.send(polled.is_pending()));
+        polled
+    }));
+    assert!(slept.await.unwrap(), "there was nothing to wait for");
+    task
+}
+
+isolated! {
+    /// Who waits for poisoned messages takes no turn from who waits for others.
+    async fn poisoned_and_others() {
+        let (outbox, inbox) = Builder::new(4).max_deliveries(1).build::<u64>().unwrap();
+        let poisoned = asleep({ let inbox = inbox.clone(); async move { inbox.poisoned().await } }).await;
+        let receiving = asleep({ let inbox = inbox.clone(); async move { inbox.recv().await } }).await;
+        outbox.send(1).await.unwrap();
+        assert_eq!(in_time(receiving).await.unwrap(), Some(1));
+
+        outbox.send(2).await.unwrap();
+        let delivery = in_time(inbox.recv_ack()).await.unwrap();
+        let receiving = asleep({ let inbox = inbox.clone(); async move { inbox.recv().await } }).await;
+        drop(delivery);
+        assert_eq!(in_time(poisoned).await.unwrap(), Some(2));
+        assert!(!receiving.is_finished());
+    }
+
+    /// Who waits for poisoned messages is told that none can come any more.
+    async fn poisoned_ends() {
+        let (outbox, inbox) = Builder::new(4).max_deliveries(1).build::<u64>().unwrap();
+        // The first that waits begins to watch for deaths, which has it look once more.
+        let receiving = asleep({ let inbox = inbox.clone(); async move { inbox.recv().await } }).await;
+        outbox.send(0).await.unwrap();
+        in_time(receiving).await.unwrap();
+        outbox.send(1).await.unwrap();
+        outbox.close();
+        let poisoned = asleep({ let inbox = inbox.clone(); async move { inbox.poisoned().await } }).await;
+        assert_eq!(inbox.try_recv().unwrap(), 1);
+        assert_eq!(in_time(poisoned).await.unwrap(), None);
+    }
+}
