@@ -4,7 +4,8 @@
 use std::future::{Future, poll_fn};
 use std::time::Duration;
 
-use procession::mailbox::Builder;
+use procession::mailbox;
+use procession::mailbox::{Builder, SendError, TrySendError};
 use procession_tests::{isolated, patience};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -63,5 +64,14 @@ isolated! {
         let poisoned = asleep({ let inbox = inbox.clone(); async move { inbox.poisoned().await } }).await;
         assert_eq!(inbox.try_recv().unwrap(), 1);
         assert_eq!(in_time(poisoned).await.unwrap(), None);
+    }
+
+    /// No room is given where nothing can be sent.
+    async fn nothing_to_reserve_where_it_is_closed() {
+        let (outbox, inbox) = mailbox::<u64>(2).unwrap();
+        assert!(inbox.close());
+        assert!(matches!(outbox.reserve().await, Err(SendError::Closed(()))));
+        assert!(matches!(outbox.try_reserve(), Err(TrySendError::Closed(()))));
+        assert!(matches!(outbox.try_send(1), Err(TrySendError::Closed(1))));
     }
 }

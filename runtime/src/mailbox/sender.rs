@@ -127,7 +127,8 @@ impl<T: Message> Sender<T> {
     /// # Cancel safety
     /// Safe: who is dropped while it waits gives its turn to the next.
     pub async fn reserve(&self) -> Result<Permit<'_, T>, SendError<()>> {
-        self.claim().await.map(|slot| Permit::new(self, slot)).ok_or(SendError::Closed(()))
+        let permit = self.claim().await.map(|slot| Permit::new(self, slot));
+        permit.filter(|_| !self.is_closed()).ok_or(SendError::Closed(()))
     }
 
     /// Keeps room for a message, if there is some now.
@@ -135,9 +136,9 @@ impl<T: Message> Sender<T> {
     /// # Errors
     /// [`TrySendError::Full`] if there is none, or [`TrySendError::Closed`].
     pub fn try_reserve(&self) -> Result<Permit<'_, T>, TrySendError<()>> {
-        match self.try_claim() {
+        match self.try_claim().map(|slot| Permit::new(self, slot)) {
             _ if self.is_closed() => Err(TrySendError::Closed(())),
-            Some(slot) => Ok(Permit::new(self, slot)),
+            Some(permit) => Ok(permit),
             None => Err(TrySendError::Full(())),
         }
     }
