@@ -2,11 +2,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures::FutureExt;
 use procession::mailbox;
-use procession::mailbox::{Builder, SendError, TrySendError};
+use procession::mailbox::{Builder, SendError, TryRecvError, TrySendError};
 use procession_tests::{isolated, patience};
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -33,6 +36,18 @@ where
     }));
     assert!(slept.await.unwrap(), "there was nothing to wait for");
     task
+}
+
+/// Panics when it is read, if it is odd.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Even(u64);
+
+impl<'de> Deserialize<'de> for Even {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let n = u64::deserialize(deserializer)?;
+        assert!(n % 2 == 0, "an odd one");
+        Ok(Self(n))
+    }
 }
 
 isolated! {
@@ -73,5 +88,21 @@ isolated! {
         assert!(matches!(outbox.reserve().await, Err(SendError::Closed(()))));
         assert!(matches!(outbox.try_reserve(), Err(TrySendError::Closed(()))));
         assert!(matches!(outbox.try_send(1), Err(TrySendError::Closed(1))));
+    }
+
+    /// A message whose `Deserialize` panics takes up room no longer; one that is to be acknowledged comes back.
+    async fn panics_within_a_message() {
+        let (outbox, inbox) = Builder::new(1).max_deliveries(2).build::<Even>().unwrap();
+        outbox.send(Even(1)).await.unwrap();
+        assert!(AssertUnwindSafe(inbox.recv()).catch_unwind().await.is_err());
+        assert!(!outbox.is_full(), "its room is lost");
+        in_time(outbox.send(Even(3))).await.unwrap();
+        for _ in 0..2 {
+            assert!(AssertUnwindSafe(in_time(inbox.recv_ack())).catch_unwind().await.is_err());
+        }
+        assert!(outbox.is_full() && matches!(inbox.try_recv(), Err(TryRecvError::Empty)));
+        assert!(AssertUnwindSafe(in_time(inbox.poisoned())).catch_unwind().await.is_err());
+        in_time(outbox.send(Even(4))).await.unwrap();
+        assert_eq!(in_time(inbox.recv_ack()).await.unwrap().ack(), Even(4));
     }
 }

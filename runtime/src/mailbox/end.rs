@@ -74,13 +74,20 @@ pub(super) fn pack_message<T: Message>(channel: &Channel, message: &T) -> Result
 impl End {
     /// Reads the message of a slot that this process has taken for good, and frees it.
     pub(super) fn read_and_free<T: Message>(&self, slot: usize) -> Result<T, RecvError> {
+        let _freed = Afterwards { channel: &self.channel, slot: Some(slot), does: Channel::free };
+        self.read(slot)
+    }
+
+    /// Reads the message of a slot that this process holds; if that panics, it is given back.
+    pub(super) fn read_held<T: Message>(&self, slot: usize) -> Result<T, RecvError> {
+        let mut given_back =
+            Afterwards { channel: &self.channel, slot: Some(slot), does: Channel::give_back };
         let read = self.read(slot);
-        self.channel.free(slot);
+        given_back.slot = None;
         read
     }
 
-    /// Reads the message of a slot that this process has.
-    pub(super) fn read<T: Message>(&self, slot: usize) -> Result<T, RecvError> {
+    fn read<T: Message>(&self, slot: usize) -> Result<T, RecvError> {
         let mut room = take_room();
         let bodies = self.channel.bodies();
         let read = bodies.read(slot, &mut room, self.channel.config.limits.max_message);
@@ -105,6 +112,21 @@ impl End {
     pub(super) fn count_unreadable(&self, error: &RecvError) {
         self.unreadable.fetch_add(1, Relaxed);
         tracing::warn!(%error, "a message of a mailbox cannot be received");
+    }
+}
+
+/// What becomes of a slot, also if the `Deserialize` of its message panics.
+struct Afterwards<'a> {
+    channel: &'a Channel,
+    slot: Option<usize>,
+    does: fn(&Channel, usize),
+}
+
+impl Drop for Afterwards<'_> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot {
+            (self.does)(self.channel, slot);
+        }
     }
 }
 

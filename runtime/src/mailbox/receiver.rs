@@ -149,7 +149,7 @@ impl<T: Message> Receiver<T> {
     pub async fn recv_ack(&self) -> Option<Delivery<T>> {
         loop {
             let Found::InSlot(slot) = self.take(Receipt::Held).await else { return None };
-            match self.end.read(slot) {
+            match self.end.read_held(slot) {
                 Ok(message) => return Some(self.deliver(slot, message)),
                 Err(error) => self.refuse(slot, &error),
             }
@@ -163,7 +163,7 @@ impl<T: Message> Receiver<T> {
     pub fn try_recv_ack(&self) -> Result<Delivery<T>, TryRecvError> {
         let found = self.try_take(Receipt::Held).ok_or(TryRecvError::Empty)?;
         let Found::InSlot(slot) = found else { return Err(TryRecvError::Closed) };
-        match self.end.read(slot) {
+        match self.end.read_held(slot) {
             Ok(message) => Ok(self.deliver(slot, message)),
             Err(error) => {
                 self.refuse(slot, &error);
