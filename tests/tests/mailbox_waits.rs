@@ -1,14 +1,16 @@
 //! Waiting at a mailbox: who is woken, who is not, and what comes of those that give up.
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+use std::fs::File;
 use std::future::{Future, poll_fn};
+use std::os::unix::fs::FileExt;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures::FutureExt;
-use procession::mailbox;
-use procession::mailbox::{Builder, SendError, TryRecvError, TrySendError};
-use procession_tests::{isolated, patience};
+use procession::mailbox::{Builder, Receiver, SendError, Sender, TryRecvError, TrySendError};
+use procession::{Failure, Process, mailbox, pipe, process, simplex};
+use procession_tests::{eventually_async, isolated, open_fds, patience};
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -36,6 +38,47 @@ where
     }));
     assert!(slept.await.unwrap(), "there was nothing to wait for");
     task
+}
+
+/// Receives one to be acknowledged, says so, and keeps it.
+#[process]
+async fn holds(inbox: Receiver<u64>, mut told: pipe::Sender<u64>) -> Result<(), Failure> {
+    let delivery = inbox.recv_ack().await.ok_or(std::io::Error::other("nothing came"))?;
+    told.send(*delivery).await?;
+    std::future::pending().await
+}
+
+/// A process that holds the next message.
+async fn holder(inbox: &Receiver<u64>) -> Process<Result<(), Failure>> {
+    let (told, mut is_told) = simplex().unwrap();
+    let child = holds(inbox.clone(), told).spawn().await.unwrap();
+    in_time(is_told.recv()).await.unwrap().unwrap();
+    child
+}
+
+async fn kill<T>(mut child: Process<T>) {
+    child.signaler().kill().unwrap();
+    child.wait().await.unwrap();
+}
+
+#[process]
+async fn waits_until_drained(outbox: Sender<u64>) {
+    outbox.drained().await;
+}
+
+/// The memory of the only region that this process has.
+fn memory_of_region() -> File {
+    let fds = open_fds();
+    let (number, _) = fds.iter().find(|(_, target)| target.contains("memfd:procession-region")).unwrap();
+    File::open(format!("/proc/self/fd/{number}")).unwrap()
+}
+
+/// How many take part in it: those that have a slot.
+fn members(memory: &File) -> usize {
+    let mut slots = [0; 8 * 254];
+    memory.read_exact_at(&mut slots, 64).unwrap();
+    let words = slots.chunks(8).map(|word| u64::from_le_bytes(word.try_into().unwrap()));
+    words.filter(|word| word & ((1 << 46) - 1) != 0).count()
 }
 
 /// Panics when it is read, if it is odd.
@@ -104,5 +147,23 @@ isolated! {
         assert!(AssertUnwindSafe(in_time(inbox.poisoned())).catch_unwind().await.is_err());
         in_time(outbox.send(Even(4))).await.unwrap();
         assert_eq!(in_time(inbox.recv_ack()).await.unwrap().ack(), Even(4));
+    }
+
+    /// Who only ever asks whether there is something gets what a dead one held, whoever has seen first that it is dead.
+    #[once]
+    async fn deaths_that_others_have_seen() {
+        let (outbox, inbox) = mailbox::<u64>(4).unwrap();
+        let memory = memory_of_region();
+        let waits = waits_until_drained(outbox.clone()).spawn().await.unwrap();
+        outbox.try_send(7).unwrap();
+        let holder = holder(&inbox).await;
+        eventually_async(20 * SECOND, || members(&memory) == 3).await;
+        assert!(matches!(inbox.try_recv_ack(), Err(TryRecvError::Empty)));
+        kill(holder).await;
+        eventually_async(20 * SECOND, || members(&memory) == 2).await;
+        let delivery = inbox.try_recv_ack().unwrap();
+        assert_eq!((*delivery, delivery.deliveries()), (7, 2));
+        delivery.ack();
+        in_time(waits).await.unwrap();
     }
 }

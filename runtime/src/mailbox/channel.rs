@@ -419,6 +419,8 @@ impl Channel {
         let me = self.me();
         let owners = self.ring().owners().filter(|owner| Some(*owner) != me);
         owners.for_each(|owner| self.attachment().check(owner));
+        // Others may have seen it first, which tells this process nothing.
+        self.looked_into.store(u64::MAX, Relaxed);
     }
 
     pub(super) fn to_receive(&self) -> Waiting<'_> {
