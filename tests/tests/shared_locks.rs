@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use futures::poll;
 use nix::libc;
-use procession::pipe::Receiver;
-use procession::shared::{Mutex, Region, RwLock, Semaphore, TryLockError};
+use procession::pipe::{Receiver, Sender};
+use procession::shared::{Event, Mutex, Region, RwLock, Semaphore, TryLockError};
 use procession::{Failure, Process, ProcessSet, process, simplex};
-use procession_tests::{eventually_async, isolated, patience, state};
+use procession_tests::{eventually, eventually_async, isolated, patience, state, warm_up};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
@@ -152,6 +152,66 @@ fn forks_inside(total: Mutex<u64>) -> i32 {
             assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
             assert_eq!(total.owner(), Some(std::process::id()));
             libc::WEXITSTATUS(status)
+        }
+    }
+}
+
+/// Has a fork of itself wait for the lock and then for the event, and says which process that is when it sleeps. Keeps the lock until
+/// then, if it is to. What the fork has found: 7, or 8 if the owner had died.
+#[process]
+#[expect(unsafe_code, reason = "what a program may do is what the test is about")]
+fn has_a_fork_wait(total: Mutex<u64>, then: Event, keeps: bool, mut says: Sender<u32>) -> i32 {
+    // A fork has no control thread, where this one has one.
+    warm_up();
+    let guard = keeps.then(|| total.blocking_lock().unwrap());
+    // SAFETY: this process has one thread that takes locks, but for those that sleep.
+    match unsafe { libc::fork() } {
+        0 => {
+            let (found, mut locked) = match total.blocking_lock() {
+                Ok(guard) => (7, guard),
+                Err(died) => (8, died.recover()),
+            };
+            *locked += 1;
+            drop(locked);
+            then.blocking_wait();
+            // SAFETY: nothing of it is to run.
+            unsafe { libc::_exit(found) }
+        }
+        child => {
+            // Who sleeps there has somebody look in its place, on a thread of its own.
+            eventually(20 * SECOND, || threads_of(child.cast_unsigned()) == 2);
+            says.blocking_send(child.cast_unsigned()).unwrap();
+            drop(guard);
+            let mut status = 0;
+            // SAFETY: the place is valid, and the child is this one's.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            libc::WEXITSTATUS(status)
+        }
+    }
+}
+
+fn threads_of(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
+}
+
+/// Has a fork of itself take the lock, says which process that is, and reaps it.
+#[process]
+#[expect(unsafe_code, reason = "what a program may do is what the test is about")]
+fn has_a_fork_keep(total: Mutex<u64>, mut says: Sender<u32>) {
+    warm_up();
+    // SAFETY: as above.
+    match unsafe { libc::fork() } {
+        0 => {
+            let mut guard = total.blocking_lock().unwrap();
+            *guard += 100;
+            loop {
+                thread::park();
+            }
+        }
+        child => {
+            says.blocking_send(child.cast_unsigned()).unwrap();
+            // SAFETY: the child is this one's, and nobody wants to know how it ends.
+            unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
         }
     }
 }
@@ -590,6 +650,53 @@ isolated! {
         let total = Mutex::new(0_u64).unwrap();
         assert_eq!(in_time(forks_inside(total.clone())).await.unwrap(), 7);
         assert_eq!(*in_time(total.lock()).await.unwrap(), 1);
+    }
+
+    /// A fork waits: for what the process has of which it is one; for what another has; and for one that dies. It has no
+    /// control thread, and looks by turns.
+    #[limit(120)]
+    async fn a_fork_that_waits() {
+        for (keeps, dies) in [(true, false), (false, false), (false, true)] {
+            let (total, then) = (Mutex::new(5_u64).unwrap(), Event::new().unwrap());
+            let (mut tell, told) = simplex().unwrap();
+            let mut owner = if keeps {
+                None
+            } else {
+                let child = keeps_until_told(total.clone(), told).spawn().await.unwrap();
+                owned_by(&total, &child).await;
+                Some(child)
+            };
+            let (says, mut said) = simplex().unwrap();
+            let mut child = has_a_fork_wait(total.clone(), then.clone(), keeps, says).spawn().await.unwrap();
+            let fork = in_time(said.recv()).await.unwrap().unwrap();
+            match &mut owner {
+                Some(owner) if dies => drop(in_time(owner.kill()).await),
+                Some(owner) => {
+                    tell.send(()).await.unwrap();
+                    in_time(owner.join()).await.unwrap().unwrap();
+                }
+                None => {}
+            }
+            let value = 5 + u64::from(!keeps && !dies) * 100 + 1;
+            eventually_async(20 * SECOND, || total.try_lock().is_ok_and(|total| *total == value)).await;
+            assert_eq!(state(fork), Some('S'));
+            then.set();
+            assert_eq!(in_time(child.join()).await.unwrap(), if dies { 8 } else { 7 });
+        }
+    }
+
+    /// A fork that is killed while it has the lock has died with it, as any other process.
+    async fn a_fork_is_killed_with_a_guard() {
+        let total = Mutex::new(5_u64).unwrap();
+        let (says, mut said) = simplex().unwrap();
+        let mut child = has_a_fork_keep(total.clone(), says).spawn().await.unwrap();
+        let fork = in_time(said.recv()).await.unwrap().unwrap();
+        eventually_async(20 * SECOND, || total.owner() == Some(fork)).await;
+        let mut waiting = Box::pin(total.lock());
+        assert!(poll!(&mut waiting).is_pending());
+        send(fork, Signal::KILL);
+        assert_eq!(*in_time(waiting).await.unwrap_err().recover(), 5);
+        in_time(child.join()).await.unwrap();
     }
 
     /// A process that leaves with the lock has died with it.
