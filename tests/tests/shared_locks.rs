@@ -97,6 +97,17 @@ async fn keeps_until_told(total: Mutex<u64>, mut told: Receiver<()>) -> Result<(
     Ok(())
 }
 
+/// The same, and then it is there until it is told so once more: its end would be heard of, whoever hears no wake-up.
+#[process]
+async fn keeps_until_told_and_stays(total: Mutex<u64>, mut told: Receiver<()>) -> Result<(), Failure> {
+    let mut guard = total.lock().await?;
+    told.recv().await?;
+    *guard += 100;
+    drop(guard);
+    told.recv().await?;
+    Ok(())
+}
+
 /// Whether it is locked, and by whom, as another process sees it.
 #[process]
 fn looks(total: Mutex<u64>) -> (bool, Option<u32>) {
@@ -156,11 +167,12 @@ fn forks_inside(total: Mutex<u64>) -> i32 {
     }
 }
 
-/// Has a fork of itself wait for the lock and then for the event, and says which process that is when it sleeps. Keeps the lock until
+/// Has a fork of itself wait for the lock, and then for the end of it, and says which process that is when it sleeps. Keeps the lock until
 /// then, if it is to. What the fork has found: 7, or 8 if the owner had died.
 #[process]
 #[expect(unsafe_code, reason = "what a program may do is what the test is about")]
-fn has_a_fork_wait(total: Mutex<u64>, then: Event, keeps: bool, mut says: Sender<u32>) -> i32 {
+fn has_a_fork_wait(total: Mutex<u64>, events: [Event; 2], keeps: bool, mut says: Sender<u32>) -> i32 {
+    let [has_locked, ends] = events;
     // A fork has no control thread, where this one has one.
     warm_up();
     let guard = keeps.then(|| total.blocking_lock().unwrap());
@@ -173,7 +185,8 @@ fn has_a_fork_wait(total: Mutex<u64>, then: Event, keeps: bool, mut says: Sender
             };
             *locked += 1;
             drop(locked);
-            then.blocking_wait();
+            has_locked.set();
+            ends.blocking_wait();
             // SAFETY: nothing of it is to run.
             unsafe { libc::_exit(found) }
         }
@@ -607,15 +620,16 @@ isolated! {
     async fn blocking_in_a_runtime() {
         let mutex = Mutex::new(0_u64).unwrap();
         let (mut tell, told) = simplex().unwrap();
-        let mut child = keeps_until_told(mutex.clone(), told).spawn().await.unwrap();
+        let mut child = keeps_until_told_and_stays(mutex.clone(), told).spawn().await.unwrap();
         owned_by(&mutex, &child).await;
         // Most likely when this thread is blocked.
         let tells = thread::spawn(move || {
             thread::sleep(Duration::from_millis(50));
             tell.blocking_send(()).unwrap();
+            tell
         });
         assert_eq!(*mutex.blocking_lock().unwrap(), 100);
-        tells.join().unwrap();
+        drop(tells.join().unwrap());
         child.join().await.unwrap().unwrap();
     }
 
@@ -657,7 +671,8 @@ isolated! {
     #[limit(120)]
     async fn a_fork_that_waits() {
         for (keeps, dies) in [(true, false), (false, false), (false, true)] {
-            let (total, then) = (Mutex::new(5_u64).unwrap(), Event::new().unwrap());
+            let total = Mutex::new(5_u64).unwrap();
+            let [has_locked, ends] = [(); 2].map(|()| Event::new().unwrap());
             let (mut tell, told) = simplex().unwrap();
             let mut owner = if keeps {
                 None
@@ -667,7 +682,7 @@ isolated! {
                 Some(child)
             };
             let (says, mut said) = simplex().unwrap();
-            let mut child = has_a_fork_wait(total.clone(), then.clone(), keeps, says).spawn().await.unwrap();
+            let mut child = has_a_fork_wait(total.clone(), [has_locked.clone(), ends.clone()], keeps, says).spawn().await.unwrap();
             let fork = in_time(said.recv()).await.unwrap().unwrap();
             match &mut owner {
                 Some(owner) if dies => drop(in_time(owner.kill()).await),
@@ -677,11 +692,11 @@ isolated! {
                 }
                 None => {}
             }
-            let value = 5 + u64::from(!keeps && !dies) * 100 + 1;
-            eventually_async(20 * SECOND, || total.try_lock().is_ok_and(|total| *total == value)).await;
-            assert_eq!(state(fork), Some('S'));
-            then.set();
+            // Nobody looks at the lock until then: who does so finds the dead for all.
+            in_time(has_locked.wait()).await;
+            ends.set();
             assert_eq!(in_time(child.join()).await.unwrap(), if dies { 8 } else { 7 });
+            assert_eq!(*total.try_lock().unwrap(), if keeps || dies { 6 } else { 106 });
         }
     }
 
