@@ -134,22 +134,6 @@ impl AtomicU64 {
     ) -> Result<u64, u64> {
         self.compare_exchange(current, new, success, failure)
     }
-
-    pub(crate) fn fetch_update(
-        &self,
-        set: Ordering,
-        fetch: Ordering,
-        mut update: impl FnMut(u64) -> Option<u64>,
-    ) -> Result<u64, u64> {
-        let mut before = self.load(fetch);
-        while let Some(after) = update(before) {
-            match self.compare_exchange_weak(before, after, set, fetch) {
-                Ok(before) => return Ok(before),
-                Err(other) => before = other,
-            }
-        }
-        Err(before)
-    }
 }
 
 /// That of a store, where the step that it is half of has another.

@@ -30,3 +30,25 @@ pub(crate) use wait::Wait;
 
 /// How often an operation tries again because others were faster, before it takes them for hostile.
 const TRIES: usize = 1000;
+
+/// How often one may still do so, in all the loops of an operation together: one within another would multiply.
+#[derive(Debug)]
+struct Tries(usize);
+
+impl Tries {
+    const fn new() -> Self {
+        Self(TRIES)
+    }
+
+    /// Whether it may try once more.
+    const fn more(&mut self) -> bool {
+        let is_one_left = self.0 > 0;
+        self.0 = self.0.saturating_sub(1);
+        is_one_left
+    }
+
+    /// Another walk along all slots, which takes as long as many tries.
+    const fn walk(&mut self) {
+        self.0 = self.0.saturating_sub(TRIES / 16);
+    }
+}

@@ -1,7 +1,7 @@
 //! The words of a condition variable.
 
 use super::Ordering::{AcqRel, Acquire, Relaxed};
-use super::{AtomicU64, Member, Members, TRIES, Wait};
+use super::{AtomicU64, Member, Members, Tries, Wait};
 
 /// Who waits to be notified, and who has been: in a ledger for each slot, so that what a dead process has is found.
 ///
@@ -72,13 +72,14 @@ impl Notices {
     /// Has one more task of a process wait; gives whether somebody is to be woken, or `None` if there is no room for it.
     pub(crate) fn enter(&self, ledgers: &[AtomicU64], members: Members<'_>, me: Member) -> Option<bool> {
         let word = ledgers.get(me.slot())?;
-        let mut is_passed = false;
-        for _ in 0..TRIES {
+        let (mut is_passed, mut tries) = (false, Tries::new());
+        while tries.more() {
             let mut ledger = Ledger(word.load(Acquire));
             let before = ledger;
             if !ledger.is_of(me) {
                 // Of one that had the slot before: what it had goes to others.
-                is_passed |= self.notify(ledgers, members, ledger.notified()) > 0;
+                tries.walk();
+                is_passed |= self.pass(ledgers, members, ledger.notified(), &mut tries) > 0;
                 ledger = Ledger::empty(me);
             }
             if ledger.waiting() == MOST {
@@ -100,17 +101,18 @@ impl Notices {
 
     /// Has a task go with a notice.
     pub(crate) fn take(&self, ledgers: &[AtomicU64], me: Member) {
-        change(ledgers, me, |ledger| ledger.0 - WAITING - ledger.notified().min(NOTIFIED));
+        change(ledgers, me, |ledger, _| ledger.0 - WAITING - ledger.notified().min(NOTIFIED));
     }
 
     /// Has a task go that gives up, before which so many of its process wait. If there is a notice for it, somebody else gets
     /// that, if anybody waits. Gives whether somebody is to be woken.
     pub(crate) fn leave(&self, ledgers: &[AtomicU64], members: Members<'_>, me: Member, before: u64) -> bool {
         let mut is_passed = false;
-        change(ledgers, me, |ledger| {
+        change(ledgers, me, |ledger, tries| {
             let had_notice = before < ledger.notified();
             if had_notice && ledger.unnotified() == 0 {
-                is_passed = is_passed || self.notify(ledgers, members, 1) > 0;
+                tries.walk();
+                is_passed = is_passed || self.pass(ledgers, members, 1, tries) > 0;
                 return ledger.0 - WAITING - NOTIFIED;
             }
             // What it had is the next one's of this process.
@@ -122,6 +124,10 @@ impl Notices {
 
     /// Gives notices to so many of those that wait, or to all if there are fewer; gives to how many. They are to be woken.
     pub(crate) fn notify(&self, ledgers: &[AtomicU64], members: Members<'_>, count: u64) -> u64 {
+        self.pass(ledgers, members, count, &mut Tries::new())
+    }
+
+    fn pass(&self, ledgers: &[AtomicU64], members: Members<'_>, count: u64, tries: &mut Tries) -> u64 {
         let mut left = count;
         if ledgers.is_empty() || count == 0 {
             return 0;
@@ -133,7 +139,7 @@ impl Notices {
             if left == 0 {
                 break;
             }
-            let given = give(word, slot, members, left);
+            let given = give(word, slot, members, left, tries);
             if given > 0 {
                 self.next.store(slot as u64 + 1, Relaxed);
                 left -= given;
@@ -144,7 +150,7 @@ impl Notices {
 
     /// Passes on the notices of those that have died; gives whether somebody is to be woken.
     pub(crate) fn inherit(&self, ledgers: &[AtomicU64], members: Members<'_>) -> bool {
-        let mut is_passed = false;
+        let (mut is_passed, mut tries) = (false, Tries::new());
         for (slot, word) in ledgers.iter().enumerate() {
             let ledger = Ledger(word.load(Acquire));
             if ledger.is_empty() || member_of(ledger, slot).is_some_and(|member| members.contains(member)) {
@@ -153,7 +159,7 @@ impl Notices {
             // Read again, behind the look at the members: see `give`.
             let dead = word.load(Acquire);
             if dead >> GENERATION == ledger.0 >> GENERATION {
-                is_passed |= self.notify(ledgers, members, Ledger(dead).notified()) > 0;
+                is_passed |= self.pass(ledgers, members, Ledger(dead).notified(), &mut tries) > 0;
                 // If it is another by now, somebody else has passed them on, too.
                 let _cleared = word.compare_exchange(dead, 0, AcqRel, Relaxed);
             }
@@ -167,8 +173,8 @@ fn member_of(ledger: Ledger, slot: usize) -> Option<Member> {
 }
 
 /// Gives notices to the process of a slot, at most so many as there are tasks of it without; gives how many.
-fn give(word: &AtomicU64, slot: usize, members: Members<'_>, most: u64) -> u64 {
-    for _ in 0..TRIES {
+fn give(word: &AtomicU64, slot: usize, members: Members<'_>, most: u64, tries: &mut Tries) -> u64 {
+    loop {
         let ledger = Ledger(word.load(Acquire));
         let more = ledger.unnotified().min(most);
         let Some(member) = member_of(ledger, slot).filter(|member| members.contains(*member)) else {
@@ -187,19 +193,22 @@ fn give(word: &AtomicU64, slot: usize, members: Members<'_>, most: u64) -> u64 {
             let _taken_back = word.compare_exchange(after, ledger.0, AcqRel, Relaxed);
             return 0;
         }
+        if !tries.more() {
+            return 0;
+        }
     }
-    0
 }
 
 /// Changes the ledger of a process, if one of its tasks waits.
-fn change(ledgers: &[AtomicU64], me: Member, mut change: impl FnMut(Ledger) -> u64) {
+fn change(ledgers: &[AtomicU64], me: Member, mut change: impl FnMut(Ledger, &mut Tries) -> u64) {
     let Some(word) = ledgers.get(me.slot()) else { return };
-    for _ in 0..TRIES {
+    let mut tries = Tries::new();
+    while tries.more() {
         let ledger = Ledger(word.load(Acquire));
         if !ledger.is_of(me) || ledger.waiting() == 0 {
             return;
         }
-        if word.compare_exchange_weak(ledger.0, change(ledger), AcqRel, Relaxed).is_ok() {
+        if word.compare_exchange_weak(ledger.0, change(ledger, &mut tries), AcqRel, Relaxed).is_ok() {
             return;
         }
     }

@@ -1,7 +1,7 @@
 //! The words of a semaphore.
 
 use super::Ordering::{AcqRel, Acquire, Relaxed};
-use super::{AtomicU64, Member, Members, TRIES};
+use super::{AtomicU64, Member, Members, Tries};
 
 /// The most permits that there can be at a time, free or not.
 pub(crate) const MAX_PERMITS: u16 = u16::MAX;
@@ -48,8 +48,9 @@ impl Permits<'_> {
     /// Takes so many for a member, if they are free. If not, or if the one that had its slot before it has died with
     /// some, it is worth to try again after [`reclaim`](Self::reclaim).
     pub(crate) fn try_acquire(self, me: Member, n: u16) -> bool {
-        for _ in 0..TRIES {
-            let word = self.settled();
+        let mut tries = Tries::new();
+        while tries.more() {
+            let word = self.settled(&mut tries);
             if word.free() < u64::from(n) {
                 return false;
             }
@@ -70,8 +71,9 @@ impl Permits<'_> {
 
     /// Gives back so many of a member's. Gives whether it had them.
     pub(crate) fn release(self, me: Member, n: u16) -> bool {
-        for _ in 0..TRIES {
-            let word = self.settled();
+        let mut tries = Tries::new();
+        while tries.more() {
+            let word = self.settled(&mut tries);
             let entry = self.entry(me.slot());
             if entry.generation() != me.generation() || entry.count() < u64::from(n) {
                 return false;
@@ -85,13 +87,14 @@ impl Permits<'_> {
 
     /// Gives back what those that are no members any more had. Gives whether there was any: then those that sleep are to be woken.
     pub(crate) fn reclaim(self) -> bool {
+        let mut tries = Tries::new();
         // Each slot is looked at, whatever the others had.
-        (0..self.ledger.len()).filter(|slot| self.reclaim_slot(*slot)).count() > 0
+        (0..self.ledger.len()).filter(|slot| self.reclaim_slot(*slot, &mut tries)).count() > 0
     }
 
-    fn reclaim_slot(self, slot: usize) -> bool {
-        for _ in 0..TRIES {
-            let word = self.settled();
+    fn reclaim_slot(self, slot: usize, tries: &mut Tries) -> bool {
+        while tries.more() {
+            let word = self.settled(tries);
             let entry = self.entry(slot);
             if entry.count() == 0 || entry.member(slot).is_none_or(|member| self.members.contains(member)) {
                 return false;
@@ -105,8 +108,9 @@ impl Permits<'_> {
 
     /// Makes so many more. Gives whether there was room for them below [`MAX_PERMITS`].
     pub(crate) fn add(self, n: u16) -> bool {
-        for _ in 0..TRIES {
-            let word = self.settled();
+        let mut tries = Tries::new();
+        while tries.more() {
+            let word = self.settled(&mut tries);
             // As long as the word is the same, so are all ledgers: what is counted is the number at one time.
             let taken: u64 = (0..self.ledger.len()).map(|slot| self.entry(slot).count()).sum();
             if word.free() + taken + u64::from(n) > u64::from(MAX_PERMITS) {
@@ -135,12 +139,9 @@ impl Permits<'_> {
     }
 
     /// The word, without a transfer that is pending but for a hostile process's.
-    fn settled(self) -> Word {
+    fn settled(self, tries: &mut Tries) -> Word {
         let mut word = Word(self.word.load(Acquire));
-        for _ in 0..TRIES {
-            if !word.is_pending() {
-                break;
-            }
+        while word.is_pending() && tries.more() {
             self.complete(word);
             word = Word(self.word.load(Acquire));
         }

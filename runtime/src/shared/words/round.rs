@@ -1,7 +1,7 @@
 //! The word of a barrier.
 
 use super::Ordering::{AcqRel, Acquire, Relaxed};
-use super::{AtomicU64, Member, Members, TRIES, Wait};
+use super::{AtomicU64, Member, Members, TRIES, Tries, Wait};
 
 /// The round of a barrier: who has arrived, and whether it can still be completed.
 ///
@@ -125,7 +125,8 @@ impl Round {
     /// Has one more arrive: first in the ledger of its process, so that it is found if that dies; then in the count.
     pub(crate) fn arrive(&self, ledgers: &[AtomicU64], me: Member, parties: u64) -> Arrival {
         let Some(ledger) = ledgers.get(me.slot()) else { return Arrival::Broken };
-        for _ in 0..TRIES {
+        let mut tries = Tries::new();
+        while tries.more() {
             let entry = Entry(ledger.load(Acquire));
             // Behind the entry: which is of this round, then, or of one before.
             let state = State(self.word.load(Acquire));
@@ -139,17 +140,17 @@ impl Round {
             if ledger.compare_exchange(entry.0, more.0, AcqRel, Relaxed).is_err() {
                 continue;
             }
-            if let Some(arrival) = self.count(state.round(), parties) {
+            if let Some(arrival) = self.count(state.round(), parties, &mut tries) {
                 return arrival;
             }
-            withdraw(ledger, me, state.round());
+            withdraw(ledger, me, state.round(), &mut tries);
         }
         Arrival::Broken
     }
 
     /// `None` if the round takes nobody more.
-    fn count(&self, round: u64, parties: u64) -> Option<Arrival> {
-        for _ in 0..TRIES {
+    fn count(&self, round: u64, parties: u64, tries: &mut Tries) -> Option<Arrival> {
+        while tries.more() {
             let state = State(self.word.load(Relaxed));
             if state.round() != round || state.refusal(parties).is_some() {
                 return None;
@@ -243,9 +244,9 @@ fn parties_of(ledgers: &[AtomicU64], round: u64) -> impl Iterator<Item = Member>
 }
 
 /// Takes back what was entered for one that was not counted.
-fn withdraw(ledger: &AtomicU64, me: Member, round: u64) {
+fn withdraw(ledger: &AtomicU64, me: Member, round: u64, tries: &mut Tries) {
     let mut entry = Entry(ledger.load(Acquire));
-    for _ in 0..TRIES {
+    while tries.more() {
         if !entry.is_of(me) || !entry.is_of_round(round) {
             return;
         }

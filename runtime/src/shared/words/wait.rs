@@ -1,7 +1,7 @@
 //! A word that processes sleep by, and are woken.
 
-use super::AtomicU64;
 use super::Ordering::{AcqRel, Acquire};
+use super::{AtomicU64, TRIES};
 
 /// Who sleeps until something changes: in the low half a bit for each bell that somebody sleeps beside, in the high half how
 /// often they were woken.
@@ -41,10 +41,16 @@ impl Wait {
 
     /// Wakes all; gives the bells to ring, as bits.
     pub(crate) fn wake(&self) -> u32 {
-        // An update even where nobody sleeps: else this could miss one who does not see the change.
-        let awake =
-            |word: u64| if word as u32 == 0 { word } else { (word & !(EPOCH - 1)).wrapping_add(EPOCH) };
-        let (Ok(before) | Err(before)) = self.0.fetch_update(AcqRel, Acquire, |word| Some(awake(word)));
-        before as u32
+        let mut word = self.0.load(Acquire);
+        for _ in 0..TRIES {
+            let awake = if word as u32 == 0 { word } else { (word & !(EPOCH - 1)).wrapping_add(EPOCH) };
+            // An update even where nobody sleeps: else this could miss one who does not see the change.
+            match self.0.compare_exchange_weak(word, awake, AcqRel, Acquire) {
+                Ok(before) => return before as u32,
+                Err(other) => word = other,
+            }
+        }
+        // Those that sleep stay entered, and are woken once more than they need.
+        self.0.fetch_add(EPOCH, AcqRel) as u32
     }
 }

@@ -1,0 +1,216 @@
+//! The words that processes share, beside one that is hostile: whatever it writes, each operation ends after a bounded number
+//! of steps, and none panics. Requirement 29.
+//!
+//! The sources of the words are built once more here, over atomics that change whenever somebody looks.
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+#![expect(clippy::print_stdout, reason = "libtest captures it, and shows it where the test fails")]
+
+mod atomics;
+#[path = "../../../runtime/src/shared/words/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "what only the library needs is not looked at")]
+mod words;
+
+use atomics::{AtomicU64, Peer, steps_beside};
+use words::{
+    Arrival, Flag, Identity, Lock, MAX_PERMITS, MOST_PARTIES, Member, Members, Notices, Permits, Readers,
+    Release, Round, SLOTS, Wait,
+};
+
+/// The most steps of one operation: some milliseconds. A poll has sixteen.
+const MOST_STEPS: u64 = 300_000;
+
+struct Words {
+    members: Vec<AtomicU64>,
+    ledger: Vec<AtomicU64>,
+    permits: AtomicU64,
+    lock: Lock,
+    flag: Flag,
+    round: Round,
+    notices: Notices,
+    wait: Wait,
+    me: Member,
+}
+
+impl Words {
+    fn new() -> Self {
+        let words = || (0..SLOTS).map(|_| AtomicU64::default()).collect::<Vec<_>>();
+        let members = words();
+        let me =
+            (0..3).map(|pid| Members(&members).join(Identity::new(pid + 1, 1)).unwrap()).next_back().unwrap();
+        let (permits, lock, flag, round, notices, wait) = Default::default();
+        Self { members, ledger: words(), permits, lock, flag, round, notices, wait, me }
+    }
+
+    fn members(&self) -> Members<'_> {
+        Members(&self.members)
+    }
+
+    fn readers(&self) -> Readers<'_> {
+        Readers { lock: &self.lock, ledger: &self.ledger, members: self.members() }
+    }
+
+    fn permits(&self) -> Permits<'_> {
+        Permits { word: &self.permits, ledger: &self.ledger, members: self.members() }
+    }
+}
+
+type Operation = (&'static str, fn(&Words));
+
+const HOW: Release = Release { commit: true, recover: true };
+
+/// All that is ever done to the words of a region.
+const OPERATIONS: &[Operation] = &[
+    ("join", |words| _ = words.members().join(Identity::new(7, 7))),
+    ("remove", |words| _ = words.members().remove(words.me)),
+    ("confirm", |words| _ = words.members().confirm(words.me)),
+    ("members", |words| _ = words.members().iter().count()),
+    ("sleep", |words| _ = words.wait.sleep(40)),
+    ("wake", |words| _ = words.wait.wake()),
+    ("acquire a lock", |words| _ = words.lock.try_acquire(words.me, words.members())),
+    ("sleep by a lock", |words| _ = words.lock.sleep(words.members())),
+    ("release a lock", |words| _ = words.lock.release(words.me, HOW)),
+    ("recover a lock", |words| _ = (words.lock.recover(words.members()), words.lock.owner())),
+    ("read", |words| _ = words.readers().try_enter(words.me)),
+    ("read no more", |words| _ = words.readers().leave(words.me)),
+    ("wait for readers", |words| _ = (words.readers().are_gone(), words.readers().iter().count())),
+    ("acquire a permit", |words| _ = words.permits().try_acquire(words.me, 1)),
+    ("acquire all permits", |words| _ = words.permits().try_acquire(words.me, MAX_PERMITS)),
+    ("release permits", |words| _ = words.permits().release(words.me, 2)),
+    ("reclaim permits", |words| _ = words.permits().reclaim()),
+    ("add permits", |words| _ = words.permits().add(3)),
+    ("holders of permits", |words| _ = (words.permits().holders().count(), words.permits().free())),
+    ("set a flag", |words| words.flag.set()),
+    ("clear a flag", |words| words.flag.clear()),
+    ("wait for a flag", |words| _ = words.flag.was_set_since(words.flag.now())),
+    ("arrive", |words| arrive(words, 3)),
+    ("arrive alone", |words| arrive(words, 1)),
+    ("arrive with many", |words| arrive(words, MOST_PARTIES)),
+    ("complete a round", |words| _ = words.round.complete(0)),
+    ("break a round", |words| _ = (words.round.break_round(0), words.round.abort())),
+    ("reset a round", |words| words.round.reset()),
+    ("bury in a round", |words| _ = words.round.bury(&words.ledger, words.members())),
+    ("what became of a round", |words| _ = (words.round.outcome(3), words.round.waiting())),
+    ("wait to be notified", |words| _ = words.notices.enter(&words.ledger, words.members(), words.me)),
+    ("look for a notice", |words| _ = words.notices.notified(&words.ledger, words.me)),
+    ("take a notice", |words| words.notices.take(&words.ledger, words.me)),
+    ("leave a notice", |words| _ = words.notices.leave(&words.ledger, words.members(), words.me, 0)),
+    ("notify one", |words| _ = words.notices.notify(&words.ledger, words.members(), 1)),
+    ("notify all", |words| _ = words.notices.notify(&words.ledger, words.members(), u64::MAX)),
+    ("inherit notices", |words| _ = words.notices.inherit(&words.ledger, words.members())),
+];
+
+fn arrive(words: &Words, parties: u64) {
+    let arrival = words.round.arrive(&words.ledger, words.me, parties);
+    if let Arrival::Waits(round) | Arrival::Last(round) = arrival {
+        words.round.complete(round);
+    }
+}
+
+/// Runs all beside one; says which takes most steps, and gives how many.
+fn most_steps(name: &str, new: impl Fn() -> Peer) -> u64 {
+    let of = |(operation, what): &Operation| {
+        let words = Words::new();
+        // Where the one before has left it.
+        (0..3).map(|_| (steps_beside(new(), || what(&words)), *operation)).max().unwrap()
+    };
+    let (steps, operation) = OPERATIONS.iter().map(of).max().unwrap();
+    if steps > MOST_STEPS / 10 {
+        println!("{name}: {steps} steps to {operation}");
+    }
+    steps
+}
+
+/// Numbers without a pattern, the same ones each time.
+struct Random(u64);
+
+impl Random {
+    const fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    const fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+/// Beside one that leaves each word as it finds it once in a while, and else writes what a function makes of it.
+fn beside(name: &str, change: impl Fn(u64, u64) -> u64 + Copy + 'static) {
+    for often in [1, 2, 3, 8, 500] {
+        let mut seed = 0;
+        let most = (0..2)
+            .map(|_| {
+                seed += 1;
+                most_steps(name, || {
+                    let mut random = Random::new(seed + often);
+                    Box::new(move |word| {
+                        let number = random.next();
+                        if (number >> 32).is_multiple_of(often) { change(word, number) } else { word }
+                    })
+                })
+            })
+            .max();
+        assert!(most <= Some(MOST_STEPS), "{name}: {most:?} steps");
+    }
+}
+
+#[test]
+fn nothing_is_written() {
+    // The control: then nothing takes more than a look at all slots.
+    assert!(most_steps("nothing", || Box::new(|word| word)) < 10 * SLOTS as u64);
+}
+
+#[test]
+fn the_same_everywhere() {
+    for bits in
+        (0..64).map(|bit| 1 << bit).chain([0, !0, 1 << 63 | 1, 3 << 62 | 1 << 16, 3 << 46 | 1, 1 << 17])
+    {
+        beside("the same", move |_, _| bits);
+        beside("all but that", move |_, _| !bits);
+    }
+}
+
+#[test]
+fn anything() {
+    beside("anything", |_, number| number);
+    beside("small numbers", |_, number| number >> (number % 64));
+    beside("large numbers", |_, number| number << (number % 64));
+}
+
+#[test]
+fn another_bit() {
+    beside("another bit", |word, number| word ^ 1 << (number % 64));
+}
+
+/// Whatever was read has changed when it is to be replaced.
+#[test]
+fn always_another() {
+    for bit in 0..64 {
+        beside("one more", move |word, _| word.wrapping_add(1 << bit));
+        beside("one more of the lower ones", move |word, number| word ^ (number & ((1 << bit) - 1)));
+    }
+}
+
+/// Permits are always on their way.
+#[test]
+fn always_pending() {
+    beside("pending", |word, number| word ^ number >> 48 << 16 | 1 << 63);
+    beside("pending, of all slots", |_, number| 1 << 63 | number >> 1);
+    // The ledgers are those of others that are dead, and have some.
+    beside("pending, of the dead", |word, number| match word >> 46 {
+        2..=4 => word,
+        _ => 1 << 63 | 2 << 46 | (number % 255) << 32 | 5 << 16 | 5,
+    });
+}
+
+/// Ledgers of those that are dead, with something for others.
+#[test]
+fn always_dead() {
+    beside("dead", |word, _| if word & 1 << 46 == 0 { 2 << 46 | 5 << 23 | 5 } else { word });
+    beside("dead and another", |_, number| {
+        (2 + number % 3) << 46 | (number >> 8 & 7) << 23 | number >> 16 & 7
+    });
+    beside("waiting", |_, number| 1 << 46 | 7 << 23 | number & 3);
+}
