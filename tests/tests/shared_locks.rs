@@ -167,11 +167,10 @@ fn forks_inside(total: Mutex<u64>) -> i32 {
     }
 }
 
-/// Has a fork of itself wait for the lock, and then for the end of it, and says which process that is when it sleeps. Keeps the lock until
-/// then, if it is to. What the fork has found: 7, or 8 if the owner had died.
+/// Has a fork of itself wait for the lock, and then for the end of it, and says when it sleeps. Keeps the lock until then, if it is to. What the fork has found: 7, or 8 if the owner had died.
 #[process]
 #[expect(unsafe_code, reason = "what a program may do is what the test is about")]
-fn has_a_fork_wait(total: Mutex<u64>, events: [Event; 2], keeps: bool, mut says: Sender<u32>) -> i32 {
+fn has_a_fork_wait(total: Mutex<u64>, events: [Event; 2], keeps: bool, mut says: Sender<()>) -> i32 {
     let [has_locked, ends] = events;
     // A fork has no control thread, where this one has one.
     warm_up();
@@ -193,7 +192,7 @@ fn has_a_fork_wait(total: Mutex<u64>, events: [Event; 2], keeps: bool, mut says:
         child => {
             // Who sleeps there has somebody look in its place, on a thread of its own.
             eventually(20 * SECOND, || threads_of(child.cast_unsigned()) == 2);
-            says.blocking_send(child.cast_unsigned()).unwrap();
+            says.blocking_send(()).unwrap();
             drop(guard);
             let mut status = 0;
             // SAFETY: the place is valid, and the child is this one's.
@@ -683,7 +682,7 @@ isolated! {
             };
             let (says, mut said) = simplex().unwrap();
             let mut child = has_a_fork_wait(total.clone(), [has_locked.clone(), ends.clone()], keeps, says).spawn().await.unwrap();
-            let fork = in_time(said.recv()).await.unwrap().unwrap();
+            in_time(said.recv()).await.unwrap().unwrap();
             match &mut owner {
                 Some(owner) if dies => drop(in_time(owner.kill()).await),
                 Some(owner) => {

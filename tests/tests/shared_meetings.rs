@@ -2,6 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 use std::panic::Location;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use futures::{FutureExt, poll};
@@ -104,6 +108,13 @@ async fn meet(barrier: &Barrier, progress: &Mutex<[u32; 5]>, me: usize, rounds: 
 /// Waits once; gives whether the round was completed, and it the leader.
 #[process]
 async fn waits_at(barrier: Barrier) -> Result<Option<bool>, Failure> {
+    Ok(barrier.wait().await.ok().map(BarrierWaitResult::is_leader))
+}
+
+/// The same, when it has waited for something else: from then on it is told of deaths, and does not look for those before.
+#[process]
+async fn waits_at_later(barrier: Barrier, event: Event) -> Result<Option<bool>, Failure> {
+    assert!(event.wait().now_or_never().is_none());
     Ok(barrier.wait().await.ok().map(BarrierWaitResult::is_leader))
 }
 
@@ -242,6 +253,16 @@ async fn notifies_and_keeps(counts: Mutex<Counts>, changed: Condvar) -> Result<(
     changed.notify_one();
     std::future::pending::<()>().await;
     Ok(())
+}
+
+/// Notifies one, when it is woken; and how often it was.
+struct Notifies(Condvar, AtomicUsize);
+
+impl Wake for Notifies {
+    fn wake(self: Arc<Self>) {
+        self.1.fetch_add(1, SeqCst);
+        self.0.notify_one();
+    }
 }
 
 type Everything = (Mutex<Counts>, Condvar, Barrier, Event);
@@ -493,19 +514,25 @@ isolated! {
 
     /// Who gets the slot of a party that was killed does not make up for it.
     async fn another_in_the_slot_of_the_dead() {
-        let size = Barrier::size_in_region() + Event::size_in_region();
-        let region = Region::with_capacity(size).unwrap();
-        let (barrier, event) = (Barrier::new_in(&region, 3).unwrap(), Event::new_in(&region).unwrap());
-        let mut killed = waits_at(barrier.clone()).spawn().await.unwrap();
-        arrived(&barrier, 1).await;
-        // Who waits for anything in a region frees the slots of the dead.
-        let mut waiting = std::pin::pin!(event.wait());
-        assert!(poll!(&mut waiting).is_pending());
-        killed.kill().await.unwrap();
-        eventually_async(20 * SECOND, || region.members().len() == 1).await;
-        let next = waits_at(barrier.clone()).spawn().await.unwrap();
-        assert_eq!(joined(next).await, None);
-        assert!(barrier.is_broken());
+        for is_told_of_deaths in [false, true] {
+            let size = Barrier::size_in_region() + Event::size_in_region();
+            let region = Region::with_capacity(size).unwrap();
+            let (barrier, event) = (Barrier::new_in(&region, 3).unwrap(), Event::new_in(&region).unwrap());
+            let mut killed = waits_at(barrier.clone()).spawn().await.unwrap();
+            arrived(&barrier, 1).await;
+            // Who waits for anything in a region frees the slots of the dead.
+            let mut waiting = std::pin::pin!(event.wait());
+            assert!(poll!(&mut waiting).is_pending());
+            killed.kill().await.unwrap();
+            eventually_async(20 * SECOND, || region.members().len() == 1).await;
+            let next = if is_told_of_deaths {
+                waits_at_later(barrier.clone(), event.clone()).spawn().await.unwrap()
+            } else {
+                waits_at(barrier.clone()).spawn().await.unwrap()
+            };
+            assert_eq!(joined(next).await, None);
+            assert!(barrier.is_broken());
+        }
     }
 
     /// SY22: a wait that times out breaks the barrier for all.
@@ -725,6 +752,25 @@ isolated! {
         only_woken(&counts, 1).await;
         joined(child).await;
         timeout(20 * TICK, wait_once(&counts, &changed)).await.unwrap_err();
+    }
+
+    /// To unlock and to wait is one step: who notifies as soon as it is unlocked finds who waits.
+    #[once]
+    async fn notified_as_soon_as_it_is_unlocked() {
+        let (counts, changed) = meeting();
+        let guard = counts.lock().await.unwrap();
+        let notifies = Arc::new(Notifies(changed.clone(), AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&notifies));
+        let mut other = Box::pin(counts.lock());
+        assert!(other.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        // It is told to look once more when this process begins to watch for deaths, and by nobody else.
+        eventually_async(20 * SECOND, || notifies.1.load(SeqCst) == 1).await;
+        assert!(other.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let mut waiting = Box::pin(changed.wait(guard));
+        assert!(poll!(&mut waiting).is_pending());
+        assert_eq!(notifies.1.load(SeqCst), 2);
+        drop(other);
+        drop(in_time(waiting).await.unwrap());
     }
 
     /// Those of one process are notified in the order in which they came, and who comes later takes nobody's notice.
