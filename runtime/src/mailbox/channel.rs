@@ -255,8 +255,8 @@ impl Channel {
         let Some(me) = self.me() else { return Put::Closed };
         match self.ring().publish(me, slot) {
             Ok(is_slept_by) => {
-                // One that was stopped before it could wake them has left them asleep.
-                if is_slept_by || self.wait(RECEIVERS).is_slept_by() {
+                // One that was stopped before it could wake them has left them asleep, and its message behind.
+                if is_slept_by || self.wait(RECEIVERS).is_slept_by() && self.ring().has_more_than_one() {
                     self.wake(RECEIVERS);
                 }
                 Put::Done

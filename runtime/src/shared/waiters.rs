@@ -26,8 +26,8 @@ pub(crate) enum Turns {
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     queues: Mutex<Queues>,
-    /// How many queues there are, for a look without the lock.
-    count: AtomicUsize,
+    /// How many queues there are in which nobody overtakes, for a look without the lock.
+    in_order: AtomicUsize,
     /// How often all were told to look again; it changes under the lock.
     stirs: AtomicU64,
 }
@@ -37,6 +37,7 @@ type Key = (usize, Option<Id>);
 #[derive(Debug, Default)]
 struct Queues {
     tickets: u64,
+    in_order: usize,
     queues: HashMap<Key, Queue>,
 }
 
@@ -93,7 +94,7 @@ impl Waiters {
         }
         let left = moved.map(|ticket| queues.leave(ticket));
         let (ticket, before) = queues.enter(ticket.filter(|_| moved.is_none()), key, turns, waiter);
-        self.count.store(queues.queues.len(), Relaxed);
+        self.in_order.store(queues.in_order, Relaxed);
         drop(queues);
         drop(before);
         left.into_iter().for_each(Left::go);
@@ -102,7 +103,7 @@ impl Waiters {
 
     /// Has somebody wait behind others of its runtime, who have the turn or will have it. `None` if there are none before it.
     pub(super) fn get_in_line(&self, ticket: Option<Ticket>, at: usize, waker: &Waker) -> Option<Ticket> {
-        if self.count.load(Relaxed) == 0 {
+        if self.in_order.load(Relaxed) == 0 {
             return None;
         }
         let key = (at, driver().map(|runtime| runtime.id()));
@@ -124,7 +125,7 @@ impl Waiters {
     pub(super) fn leave(&self, ticket: Ticket) {
         let mut queues = self.lock();
         let left = queues.leave(ticket);
-        self.count.store(queues.queues.len(), Relaxed);
+        self.in_order.store(queues.in_order, Relaxed);
         drop(queues);
         left.go();
     }
@@ -199,8 +200,10 @@ impl Queues {
     ) -> (Ticket, Option<Waiter>) {
         self.tickets += 1;
         let number = ticket.map_or(self.tickets, |ticket| ticket.number);
-        let new = || Queue { turns, waiting: BTreeMap::new(), woken: None };
-        let queue = self.queues.entry(key).or_insert_with(new);
+        let queue = self.queues.entry(key).or_insert_with(|| {
+            self.in_order += usize::from(turns == Turns::InOrder);
+            Queue { turns, waiting: BTreeMap::new(), woken: None }
+        });
         queue.woken.take_if(|woken| *woken == number);
         (Ticket { number, key }, queue.waiting.insert(number, waiter))
     }
@@ -211,6 +214,7 @@ impl Queues {
         queue.woken.take_if(|woken| *woken == ticket.number);
         let next = if queue.turns == Turns::All { None } else { queue.wake_first(0) };
         if queue.waiting.is_empty() {
+            self.in_order -= usize::from(queue.turns == Turns::InOrder);
             self.queues.remove(&ticket.key);
         }
         Left { _waiter: waiter, next }

@@ -289,6 +289,12 @@ impl<'a> Ring<'a> {
         self.ends.tail.load(Relaxed)
     }
 
+    /// Whether more than one is queued, as far as a look at the ends can tell.
+    pub(crate) fn has_more_than_one(self) -> bool {
+        let [head, tail] = [&self.ends.head, &self.ends.tail].map(|end| end.load(Relaxed));
+        tail.wrapping_sub(head) & POSITIONS > 1
+    }
+
     /// How many are queued.
     pub(crate) fn len(self) -> usize {
         let (First::Queued { position: head, .. } | First::None(head) | First::Closed(head)) = self.first();
