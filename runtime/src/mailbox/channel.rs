@@ -42,22 +42,23 @@ pub(super) struct Config {
 /// Where things stand in the object: two words begin a cache line, where it is said, since an object begins one word behind
 /// such a beginning.
 struct Shape {
-    cells: usize,
     cell_count: usize,
     slots: usize,
     bodies: usize,
     size: usize,
 }
 
-/// The words that processes sleep by, and what is looked at as seldom.
+/// What senders look at, and seldom changes: the word that receivers sleep by, that of who waits for the end, and how often a message was
+/// given back.
 const RECEIVERS: usize = 0;
-const SENDERS: usize = 8;
-const DRAINED: usize = 16;
-const CLOSED: usize = 24;
-/// How often a message was given back.
-const GIVEN_BACK: usize = 32;
+const CLOSED: usize = 8;
+const GIVEN_BACK: usize = 16;
 /// At the beginning of a cache line.
 const ENDS: usize = 56;
+/// What receivers change with each message: the word that senders sleep by, and that of who waits until all is done with.
+const SENDERS: usize = ENDS + size_of::<Ends>();
+const DRAINED: usize = SENDERS + 8;
+const CELLS: usize = SENDERS + LINE;
 const LINE: usize = 64;
 
 impl Config {
@@ -78,14 +79,13 @@ impl Config {
         }
         // One more: that which says that it is closed.
         let cell_count = (capacity + 1).next_power_of_two();
-        let cells = ENDS + size_of::<Ends>();
-        let slots = cells + 8 * cell_count;
+        let slots = CELLS + 8 * cell_count;
         let bodies = (slots + 8 * capacity - ENDS).next_multiple_of(LINE) + ENDS;
         let size = Bodies::stride(self.slot as usize)
             .checked_mul(capacity)
             .and_then(|all| all.checked_add(bodies))
             .ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Shape { cells, cell_count, slots, bodies, size })
+        Ok(Shape { cell_count, slots, bodies, size })
     }
 }
 
@@ -96,7 +96,10 @@ pub(super) struct Channel {
     ends: Place<Ends>,
     cells: Places<AtomicU64>,
     slots: Places<AtomicU64>,
-    waits: Places<Wait>,
+    receivers: Place<Wait>,
+    closed: Place<Wait>,
+    senders: Place<Wait>,
+    drained: Place<Wait>,
     given_back: Place<AtomicU64>,
     bodies: Bodies,
     /// What carries the messages, if they can have handles.
@@ -170,9 +173,11 @@ impl Channel {
     ) -> io::Result<Arc<Self>> {
         let shape = config.shape()?;
         let ends = object.words(ENDS)?;
-        let cells = object.all_words(shape.cells, shape.cell_count)?;
+        let cells = object.all_words(CELLS, shape.cell_count)?;
         let slots = object.all_words(shape.slots, config.capacity as usize)?;
-        let waits = object.all_words(0, 4)?;
+        let wait = |at| object.words::<Wait>(at);
+        let (receivers, closed, senders, drained) =
+            (wait(RECEIVERS)?, wait(CLOSED)?, wait(SENDERS)?, wait(DRAINED)?);
         let given_back = object.words(GIVEN_BACK)?;
         let bodies = Bodies::new(&object, shape.bodies, &config, large)?;
         Ok(Arc::new_cyclic(|this| Self {
@@ -181,7 +186,10 @@ impl Channel {
             ends,
             cells,
             slots,
-            waits,
+            receivers,
+            closed,
+            senders,
+            drained,
             given_back,
             bodies,
             socket,
@@ -219,12 +227,8 @@ impl Channel {
         Waiting::new(self.attachment(), self.object.at + at, turns)
     }
 
-    fn wait(&self, at: usize) -> &Wait {
-        &self.waits[at / 8]
-    }
-
-    fn wake(&self, at: usize) {
-        self.attachment().wake(self.wait(at));
+    fn wake(&self, wait: &Wait) {
+        self.attachment().wake(wait);
     }
 
     /// Claims a slot for a message; `None` if all are in use, or this process can take no part.
@@ -256,8 +260,8 @@ impl Channel {
         match self.ring().publish(me, slot) {
             Ok(is_slept_by) => {
                 // One that was stopped before it could wake them has left them asleep, and its message behind.
-                if is_slept_by || self.wait(RECEIVERS).is_slept_by() && self.ring().has_more_than_one() {
-                    self.wake(RECEIVERS);
+                if is_slept_by || self.receivers.is_slept_by() && self.ring().has_more_than_one() {
+                    self.wake(&self.receivers);
                 }
                 Put::Done
             }
@@ -275,7 +279,7 @@ impl Channel {
         let put = match socket.send(Ticket { slot: slot as u32, stamp }, message) {
             Sent::Done => {
                 self.ring().end_to_send(me, slot, stamp);
-                self.wake(RECEIVERS);
+                self.wake(&self.receivers);
                 return Some(Put::Done);
             }
             Sent::Full => {
@@ -386,9 +390,9 @@ impl Channel {
 
     /// Wakes those that wait for slots that were freed.
     pub(super) fn freed(&self) {
-        self.wake(SENDERS);
-        if self.wait(DRAINED).is_slept_by() {
-            self.wake(DRAINED);
+        self.wake(&self.senders);
+        if self.drained.is_slept_by() {
+            self.wake(&self.drained);
         }
     }
 }
@@ -399,7 +403,9 @@ impl Channel {
     pub(super) fn close(&self) {
         self.ring().close();
         self.socket.as_ref().inspect(|socket| socket.close());
-        [RECEIVERS, SENDERS, DRAINED, CLOSED].into_iter().for_each(|at| self.wake(at));
+        [&self.receivers, &self.senders, &self.drained, &self.closed]
+            .into_iter()
+            .for_each(|wait| self.wake(wait));
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -456,7 +462,7 @@ impl Channel {
         let is_to_sleep = || {
             self.watch();
             // As in `poll_drained`: what was freed before is seen here.
-            self.wait(SENDERS).catch_up();
+            self.senders.catch_up();
             !(self.is_closed() && self.is_drained())
         };
         waiting.poll(context, attempt, is_to_sleep)
@@ -522,7 +528,7 @@ impl Channel {
         let is_to_sleep = || {
             self.watch();
             // Who frees a slot from now on sees that somebody sleeps; what was freed before is seen here.
-            self.wait(SENDERS).catch_up();
+            self.senders.catch_up();
             !self.is_drained()
         };
         waiting.poll(context, || self.is_drained().then_some(()), is_to_sleep)
@@ -540,15 +546,15 @@ impl Channel {
     pub(super) fn give_back(&self, slot: usize) {
         self.ring().give_back(slot);
         self.given_back.fetch_add(1, Relaxed);
-        self.wake(RECEIVERS);
-        self.wake(DRAINED);
+        self.wake(&self.receivers);
+        self.wake(&self.drained);
     }
 
     /// Frees the slot of a message that this process held.
     pub(super) fn done_with(&self, slot: usize) {
         self.free(slot);
         // Those that wait whether it comes back.
-        self.wake(RECEIVERS);
+        self.wake(&self.receivers);
     }
 
     /// Has the control thread look for the last sender, and the last receiver, to be gone.

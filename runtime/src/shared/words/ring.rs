@@ -142,6 +142,13 @@ impl<'a> Ring<'a> {
     /// Claims a slot for a process, the first that is free from some place on; `None` if all are in use.
     pub(crate) fn claim(self, me: Member, members: Members<'_>, from: usize) -> Option<usize> {
         let from = if from < self.slots.len() { from } else { 0 };
+        if self.slots.get(from).is_some_and(|word| self.claim_one(from, word, me, members)) {
+            return Some(from);
+        }
+        if self.len() == self.slots.len() {
+            // All are queued: there is no need to look at each.
+            return None;
+        }
         let (before, behind) = self.slots.split_at(from);
         let mut in_turn = (from..).zip(behind).chain((0..).zip(before));
         in_turn.find(|(slot, word)| self.claim_one(*slot, word, me, members)).map(|(slot, _)| slot)
