@@ -16,6 +16,7 @@ use super::error::RecvError;
 use super::large::Large;
 use super::lives::Lives;
 use super::socket::{Came, Sent, Socket, Ticket};
+use super::spin::Spin;
 use super::watch::Watch;
 use crate::control::Control;
 use crate::shared::words::{Ends, MOST_SLOTS, Member, Receipt, Ring, Take, Undone, Wait};
@@ -110,6 +111,7 @@ pub(super) struct Channel {
     /// How many deaths and returns were looked into.
     looked_into: AtomicU64,
     watch: Watch,
+    spin: Spin,
     this: Weak<Self>,
 }
 
@@ -197,6 +199,7 @@ impl Channel {
             cursor: AtomicUsize::new(0),
             looked_into: AtomicU64::new(NEVER),
             watch: Watch::default(),
+            spin: Spin::default(),
             this: Weak::clone(this),
         }))
     }
@@ -440,6 +443,10 @@ impl Channel {
         waiting: &mut Waiting<'_>,
         receipt: Receipt,
     ) -> Poll<Found> {
+        let is_to_look = || self.socket.is_some() || self.ring().is_to_look();
+        if !is_to_look() {
+            self.spin.look(is_to_look);
+        }
         let is_to_sleep = || {
             self.watch();
             // Where it is closed, somebody holds what may come back.

@@ -12,6 +12,7 @@ mod permit;
 mod receiver;
 mod sender;
 mod socket;
+mod spin;
 mod watch;
 
 use std::io;

@@ -253,6 +253,11 @@ impl<'a> Ring<'a> {
         Take::Empty
     }
 
+    /// Whether there is something to take, or nothing will come.
+    pub(crate) fn is_to_look(self) -> bool {
+        !matches!(self.first(), First::None(_))
+    }
+
     fn first(self) -> First {
         let mut position = self.ends.head.load(Acquire) & POSITIONS;
         for _ in 0..self.cells.len() + TRIES {
