@@ -1,4 +1,93 @@
 //! Bounded mailboxes: many senders and many receivers, in any processes.
+//!
+//! ```
+//! use procession::mailbox::{Receiver, Sender};
+//! use procession::{Failure, mailbox, process};
+//!
+//! /// Each number goes to one of those that run this.
+//! #[process]
+//! async fn square(numbers: Receiver<u64>, squares: Sender<u64>) -> Result<(), Failure> {
+//!     while let Some(n) = numbers.recv().await {
+//!         squares.send(n * n).await?;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (outbox, numbers) = mailbox(8)?;
+//! let (squares, inbox) = mailbox(8)?;
+//! let one = square(numbers.clone(), squares.clone()).spawn().await?;
+//! let other = square(numbers, squares).spawn().await?;
+//! for n in 1..=4 {
+//!     outbox.send(n).await?;
+//! }
+//! drop(outbox); // The last sender: both receive `None`.
+//! let mut sum = 0;
+//! while let Some(square) = inbox.recv().await {
+//!     sum += square;
+//! }
+//! assert_eq!(sum, 30);
+//! one.await??;
+//! other.await??;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A mailbox or a pipe
+//!
+//! A [pipe](crate::pipe()) has one process at each end, carries handles, and tells of a message that it cannot read. Take a mailbox where
+//! many send, where many receive and share the work, where a message must not be lost with who has received it, or where it
+//! must be fast: a message takes no system call as long as nobody sleeps.
+//!
+//! # How many
+//!
+//! As many messages as its capacity: who sends more waits, and so a fast sender cannot fill the memory. Those that somebody has
+//! [reserved](Sender::reserve) room for count, and those that somebody has received and not [acknowledged](Delivery::ack). There is no
+//! unbounded mailbox: what it would hide is that the receivers are too slow, until the memory is full.
+//!
+//! # Order
+//!
+//! What one sender sends comes in its order. Between senders there is none but that of the mailbox, and between receivers none at all. A message
+//! that comes back because who had received it has died comes before those that were not received yet.
+//!
+//! # The end
+//!
+//! | what happens | senders | receivers |
+//! |---|---|---|
+//! | [`close`](Sender::close) | get their messages back | get what is queued, then `None` |
+//! | [`close_now`](Receiver::close_now) | get their messages back | `None`; whoever has called it has what was queued |
+//! | the last sender is dropped, or its process dies | | get what is queued, then `None` |
+//! | the last receiver is dropped, or its process dies | get their messages back | |
+//!
+//! A sender counts wherever it is: in a process, on its way in a message, in a mailbox whose messages have handles. It is the kernel that
+//! counts, so that no death leaves the number wrong. [`Sender::downgrade`] makes one that does not count.
+//!
+//! # When a process dies
+//!
+//! At any instruction, and with whatever it has: the others go on. What it was sending is in the mailbox, or was never sent; what it was
+//! taking out is lost, or still there. By [`recv_ack`](Receiver::recv_ack) nothing is lost: another receives what was not acknowledged, with the number of
+//! times that it was delivered, and with [`max_deliveries`](Builder::max_deliveries) a message that kills whoever receives it goes round no more.
+//! [`drained`](Sender::drained) waits until all that was sent is done with.
+//!
+//! A process that is stopped (`SIGSTOP`) is not dead: what it has is its own until it goes on, or is killed.
+//!
+//! # Long messages, and messages with handles
+//!
+//! A message has at most 16 MiB, unless the mailbox is made with other [`Limits`]. Up to 1072 bytes stand in memory that all processes have mapped, longer
+//! ones in a memory that is written and read by calls of the system. Memory cannot carry handles: a mailbox for messages that have some is made
+//! by [`Builder::build_with_handles`], and is another type.
+//!
+//! # What it takes
+//!
+//! Memory for each message that there is room for, 1.1 KiB unless the [`Builder`] says otherwise, allocated at once; and seven descriptors in each process that has
+//! an end. At most 254 processes have ends of one mailbox at a time.
+//!
+//! # Whom it trusts
+//!
+//! As [shared memory](crate::shared#whom-it-trusts): who has an end can write to all of the mailbox. It can make messages wrong, lose them, and end
+//! the mailbox; it cannot make another process crash, or wait where waiting cannot be cancelled. What cannot be read is passed over and
+//! [counted](Receiver::unreadable).
 
 mod body;
 mod carrier;
