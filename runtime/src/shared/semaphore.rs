@@ -390,6 +390,20 @@ mod tests {
     }
 
     #[test]
+    fn who_dies_while_it_takes_some_is_found_to_have_them() {
+        for step in 1..4 {
+            let words = Words::new(3);
+            let dead = words.join(1);
+            assert!(words.permits().try_acquire(dead, 1) && words.permits().release(dead, 1));
+            let states = steps(&words, dead.slot(), || assert!(words.permits().try_acquire(dead, 2)));
+            let (word, entry) = states[step];
+            words.word.store(word, Relaxed);
+            words.ledger[dead.slot()].store(entry, Relaxed);
+            assert_eq!(words.permits().holders().collect::<Vec<_>>(), [dead], "step {step}");
+        }
+    }
+
+    #[test]
     fn who_gets_a_slot_has_nothing_of_the_one_before() {
         let words = Words::new(2);
         let dead = words.join(1);

@@ -131,6 +131,8 @@ impl Permits<'_> {
 
     /// Those that have permits, be they members still or not.
     pub(crate) fn holders(self) -> impl Iterator<Item = Member> {
+        // One that has died on the way to some has them from now on.
+        self.settled(&mut Tries::new());
         let of = move |slot| (slot, self.entry(slot));
         (0..self.ledger.len())
             .map(of)
