@@ -16,6 +16,10 @@ mod one_at_a_time;
 mod ping_pong;
 #[path = "../../examples/pipe_from_child.rs"]
 mod pipe_from_child;
+#[path = "../../examples/producers_and_consumers.rs"]
+mod producers_and_consumers;
+#[path = "../../examples/queue.rs"]
+mod queue;
 #[path = "../../examples/tasks_and_processes.rs"]
 mod tasks_and_processes;
 #[path = "../../examples/value_and_array.rs"]
@@ -173,7 +177,7 @@ procession_tests::isolated! {
     fn the_chapters_leave_nothing() {
         for name in [
             "unstoppable", "stop", "drops", "generations", "surroundings", "last_words", "findings", "pipes", "replies",
-            "owner_died", "held", "many_locks", "corpus",
+            "owner_died", "held", "many_locks", "corpus", "callbacks", "jobs",
         ] {
             assert!(!printed_by(name).is_empty(), "{name}");
         }
@@ -219,6 +223,39 @@ fn two_children_talk(method: StartMethod) -> Result<(), NotPassed> {
 
 under_both!(a_list_from_a_child);
 under_both!(two_children_talk);
+
+/// Rows 1.8 and 3.4. Here the children have ended before the first list is received.
+fn lists_through_a_queue(method: StartMethod) -> Result<(), NotPassed> {
+    let outcome =
+        Isolated::new(module_path!(), "lists_through_a_queue").under(method).outcome(queue::main);
+    let expected = ["['one', 'two', 3]", "['u', 0, 'hello']"];
+    assert_eq!(lines_with(&outcome, '['), expected);
+    assert_eq!(printed_by("queue"), expected);
+    outcome.passed()
+}
+
+/// Row 2.10. The producers wait at three, and each item comes once.
+fn producers_wait_for_consumers(method: StartMethod) -> Result<(), NotPassed> {
+    let test = Isolated::new(module_path!(), "producers_wait_for_consumers").under(method);
+    let outcome = test.outcome(producers_and_consumers::main);
+    for output in [&outcome.output, &printed_with("producers_and_consumers", &[])] {
+        assert!(output.lines().any(|line| line == "3 of 3 are queued"), "{output}");
+        let items: Vec<_> = output.lines().filter_map(|line| line.split_once("(get):")).collect();
+        let mut numbers: Vec<u64> =
+            items.iter().map(|(_, item)| item.rsplit_once("(put):").unwrap().1.parse().unwrap()).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..10).collect::<Vec<_>>());
+        let pids = |pid: &dyn Fn(&(&str, &str)) -> u32| items.iter().map(pid).collect::<BTreeSet<_>>();
+        let consumers = pids(&|(consumer, _)| consumer.parse().unwrap());
+        let producers = pids(&|(_, item)| item.split_once('(').unwrap().0.parse().unwrap());
+        assert_eq!(producers.len(), 10);
+        assert!(consumers.is_disjoint(&producers));
+    }
+    outcome.passed()
+}
+
+under_both!(lists_through_a_queue);
+under_both!(producers_wait_for_consumers);
 
 /// Rows 0.9 and 3.3. Whole lines, in an order of their own.
 fn five_print_in_turn(method: StartMethod) -> Result<(), NotPassed> {
