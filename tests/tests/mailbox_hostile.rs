@@ -68,7 +68,8 @@ fn scribbles(outbox: Sender<Vec<u8>>, inbox: Receiver<Vec<u8>>, until: Duration)
     assert!(pipes.len() >= 2, "it has lives");
     let (words, began) = (region.metadata().unwrap().len() / 8, Instant::now());
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    let mut before = [0; 8];
+    let (mut before, mut whole) = ([0; 8], vec![0; 8 * words.min(300) as usize]);
+    region.read_exact_at(&mut whole, 0).unwrap();
     while began.elapsed() < until {
         let number = random.next();
         // The words of the protocol more often than the bodies; and what is near to what is there.
@@ -81,6 +82,10 @@ fn scribbles(outbox: Sender<Vec<u8>>, inbox: Receiver<Vec<u8>>, until: Duration)
             _ => random.next() >> (random.next() % 64),
         };
         region.write_all_at(&value.to_le_bytes(), at).unwrap();
+        // Else it is soon one that is closed, and stays so.
+        if number % 64 == 0 {
+            region.write_all_at(&whole, 0).unwrap();
+        }
         if number % 16 == 0 {
             let _full = large.write_all_at(&value.to_le_bytes(), (random.next() % 20) << 12);
             let _cut = ftruncate(&large, random.next() % (1 << 20));
@@ -137,10 +142,11 @@ async fn tries_to_receive(inbox: Receiver<Vec<u8>>, until: Duration, mut begins:
     times
 }
 
-/// Takes part in it, and says so.
+/// Sends one, and keeps its end.
 #[process]
-async fn greets(outbox: Sender<u64>) -> bool {
-    outbox.send(5).await.is_ok()
+async fn greets(outbox: Sender<u64>) {
+    outbox.send(5).await.unwrap();
+    std::future::pending().await
 }
 
 /// What stands in a frame, as numbers, and what came beside it.
@@ -359,10 +365,13 @@ isolated! {
     async fn lives_that_are_written_to() {
         use std::io::Write;
         let (outbox, inbox) = mailbox::<u64>(2).unwrap();
+        let mut child = greets(outbox).spawn().await.unwrap();
+        assert_eq!(in_time(inbox.recv()).await, Some(5));
+        assert!(timeout(SECOND / 50, inbox.recv()).await.is_err());
         for mut pipe in pipes() {
             while pipe.write(&[7; 4096]).is_ok() {}
         }
-        assert!(in_time(greets(outbox)).await.unwrap());
-        assert_eq!((in_time(inbox.recv()).await, in_time(inbox.recv()).await), (Some(5), None));
+        child.kill().await.unwrap();
+        assert_eq!(in_time(inbox.recv()).await, None);
     }
 }
