@@ -310,11 +310,7 @@ impl Channel {
         match self.ring().take(me, receipt) {
             Take::Taken(slot) => Some(Found::InSlot(slot)),
             Take::Empty => None,
-            // What others hold may come back.
-            Take::Closed => {
-                let is_over = !self.ring().is_held_by_others(me, self.attachment().members());
-                is_over.then_some(Found::End)
-            }
+            Take::Closed => (!self.may_come_back(me)).then_some(Found::End),
         }
     }
 
@@ -372,6 +368,10 @@ impl Channel {
         let mut undone: Vec<_> = self.ring().undone(self.attachment().members()).collect();
         undone.sort_by_key(|undone| self.bodies.sent_as(undone.slot));
         undone
+    }
+
+    fn may_come_back(&self, me: Member) -> bool {
+        self.ring().may_come_back(me, self.attachment().members(), |deliveries| self.is_poisoned(deliveries))
     }
 
     fn is_poisoned(&self, deliveries: u64) -> bool {

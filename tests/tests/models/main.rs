@@ -11,6 +11,7 @@ mod events;
 mod locks;
 mod memberships;
 mod notices;
+mod rings;
 mod rounds;
 mod rwlocks;
 mod semaphores;

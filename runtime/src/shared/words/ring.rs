@@ -173,7 +173,8 @@ impl<'a> Ring<'a> {
 
     fn is_published(self, slot: usize, word: u64) -> bool {
         let cell = self.cell(word >> REST).load(Acquire);
-        cell >> POSITION & RESTS == word >> REST && slot_of(cell) == slot
+        // Where it was closed meanwhile, no slot stands: not the first one either.
+        cell >> POSITION & RESTS == word >> REST && slot_of(cell) == slot && cell & CLOSED == 0
     }
 
     /// Queues a slot that this process has claimed; gives whether somebody sleeps until then, and is to be woken.
@@ -330,10 +331,23 @@ impl<'a> Ring<'a> {
         self.words().all(is_over)
     }
 
-    /// Whether a process that lives, and is another, holds a message that it may not acknowledge.
-    pub(crate) fn is_held_by_others(self, me: Member, members: Members<'_>) -> bool {
-        let is_held = |word| word & STATES == HELD && owner_of(word) != Some(me) && !has_died(word, members);
-        self.words().any(|(_, word)| is_held(word))
+    /// Whether a message may come back, or has, so that it is not the end yet: another process holds it, or it was not done. What was
+    /// delivered too often comes back to nobody.
+    ///
+    /// One look at each slot for both, since the one becomes the other.
+    pub(crate) fn may_come_back(
+        self,
+        me: Member,
+        members: Members<'_>,
+        is_poisoned: impl Fn(u64) -> bool,
+    ) -> bool {
+        let may_be = |word: u64| match word & STATES {
+            HELD if has_died(word, members) => !is_poisoned(word >> REST),
+            HELD => owner_of(word) != Some(me),
+            RETURNED => !is_poisoned(word >> REST),
+            _ => false,
+        };
+        self.words().any(|(_, word)| may_be(word))
     }
 
     /// Those that have slots, with or without a message.
