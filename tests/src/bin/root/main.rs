@@ -5,6 +5,7 @@
 mod leaving;
 mod locks;
 mod long;
+mod mailboxes;
 mod pressure;
 mod random;
 mod storm;
@@ -30,6 +31,7 @@ fn main() {
         "first" => pressure::first(),
         "leaving" => leaving::leaving(rest[0].as_ref()),
         "locks" => locks::locks(rest[0].parse().unwrap(), rest[1].parse().unwrap()),
+        "mailboxes" => mailboxes::mailboxes(rest[0].parse().unwrap(), rest[1].parse().unwrap()),
         "starts" => long::starts(rest[0].parse().unwrap()),
         "shutdowns" => long::shutdowns(rest[0].parse().unwrap()),
         other => panic!("what is {other:?}?"),

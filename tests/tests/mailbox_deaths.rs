@@ -1,0 +1,389 @@
+//! Mailboxes whose processes are killed, stopped, forked, or leave: requirements 22 to 24, and what CPython's queues suffer from.
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+use std::future::Future;
+use std::process::Command;
+use std::time::Duration;
+
+use futures::future::join_all;
+use procession::mailbox::{Receiver, SendError, Sender, TryRecvError, TrySendError};
+use procession::{Failure, Process, ProcessSet, mailbox, pipe, process, simplex};
+use procession_tests::{eventually_async, isolated, open_fds, patience};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::timeout;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn in_time<F: Future>(future: F) -> F::Output {
+    timeout(patience(30 * SECOND), future).await.expect("it comes in time")
+}
+
+async fn kill<T>(mut child: Process<T>) {
+    child.signaler().kill().unwrap();
+    child.wait().await.unwrap();
+}
+
+fn send(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
+}
+
+/// Says that it has begun, and sends the numbers from one to another, each with who it is.
+#[process]
+async fn sends(outbox: Sender<(u64, u64)>, who: u64, count: u64) -> Result<(), Failure> {
+    for n in 0..count {
+        outbox.send((who, n)).await?;
+    }
+    Ok(())
+}
+
+/// Blocks in a send, of which it gives what came.
+#[process]
+async fn blocks(outbox: Sender<u64>, mut begins: pipe::Sender<()>) -> Result<Option<u64>, Failure> {
+    begins.send(()).await?;
+    match outbox.send(7).await {
+        Err(SendError::Closed(message)) => Ok(Some(message)),
+        _ => Ok(None),
+    }
+}
+
+/// Does so on a thread that knows of no runtime.
+#[process]
+fn blocks_plainly(outbox: Sender<u64>) -> bool {
+    matches!(outbox.blocking_send(7), Err(SendError::Closed(7)))
+}
+
+#[process]
+async fn receives_one(inbox: Receiver<u64>, mut begins: pipe::Sender<()>) -> Result<Option<u64>, Failure> {
+    begins.send(()).await?;
+    Ok(inbox.recv().await)
+}
+
+/// Receives one, says which, and keeps its end.
+#[process]
+async fn keeps(inbox: Receiver<u64>, mut told: pipe::Sender<Option<u64>>) -> Result<(), Failure> {
+    told.send(inbox.recv().await).await?;
+    std::future::pending().await
+}
+
+/// Floods the one, and takes from the other what comes, all at the same time.
+#[process]
+async fn floods(outbox: Sender<u64>, inbox: Receiver<u64>, count: u64) -> u64 {
+    let sends = async {
+        for n in 0..count {
+            outbox.send(n).await.unwrap();
+        }
+        drop(outbox);
+    };
+    let receives = async {
+        let mut sum = 0;
+        for _ in 0..count {
+            sum += inbox.recv().await.unwrap();
+        }
+        sum
+    };
+    tokio::join!(sends, receives).1
+}
+
+/// Holds a message and room for one, and uses up the copies of both in a fork; gives whether they are what they were, and how the fork
+/// has ended. Then it leaves with the message.
+#[process]
+#[expect(clippy::mem_forget, reason = "it is to be held until the process has ended")]
+async fn forks_inside(outbox: Sender<u64>, inbox: Receiver<u64>) -> (bool, i32) {
+    let mut delivery = inbox.recv_ack().await;
+    let mut permit = Some(outbox.reserve().await.unwrap());
+    let code = fork_and(|| {
+        let is_refused = permit.take().unwrap().send(8).is_err();
+        let message = delivery.take().unwrap().ack();
+        i32::from(!is_refused || message != 7)
+    });
+    let is_theirs = inbox.is_full() && inbox.is_empty();
+    std::mem::forget(delivery);
+    (is_theirs && permit.unwrap().send(9).is_ok(), code)
+}
+
+/// Runs something in a fork of this process; gives how that has ended.
+#[expect(unsafe_code, reason = "it is what a user may do")]
+fn fork_and(does: impl FnOnce() -> i32) -> i32 {
+    // SAFETY: the child allocates nothing that others hold, and leaves by `_exit`.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Child => {
+            let code = does();
+            // SAFETY: it runs nothing of this program any more.
+            unsafe { nix::libc::_exit(code) }
+        }
+        nix::unistd::ForkResult::Parent { child } => match nix::sys::wait::waitpid(child, None).unwrap() {
+            nix::sys::wait::WaitStatus::Exited(_, code) => code,
+            other => panic!("{other:?}"),
+        },
+    }
+}
+
+/// Receives one to be acknowledged and leaves with it.
+#[process]
+#[expect(clippy::exit, reason = "that is what it is about")]
+async fn exits_inside(inbox: Receiver<u64>) {
+    let _delivery = inbox.recv_ack().await.unwrap();
+    std::process::exit(0)
+}
+
+/// Reserves room, says so, and keeps it.
+#[process]
+async fn keeps_room(outbox: Sender<u64>, mut told: pipe::Sender<()>) -> Result<(), Failure> {
+    let _permit = outbox.reserve().await?;
+    told.send(()).await?;
+    std::future::pending().await
+}
+
+/// Takes each item of an endless input, as long as there is room for it; tells how many it has taken.
+#[process]
+async fn reads_ahead(outbox: Sender<u64>, mut told: pipe::Sender<u64>) -> Result<(), Failure> {
+    for n in 0.. {
+        told.send(n).await?;
+        if outbox.send(n).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+isolated! {
+    /// Eight that send and four that receive are killed one after the other, and stopped: the history is that of a queue.
+    /// `.ci/chaos` kills more.
+    #[limit(300)]
+    fn random_kills() {
+        let number = |name: &str| std::env::var(name).ok().map(|number| number.parse::<u64>().unwrap());
+        let seed = number("PROCESSION_SEED").unwrap_or_else(|| std::process::id().into());
+        println!("PROCESSION_SEED={seed}");
+        let root = Command::new(env!("CARGO_BIN_EXE_root")).args(["mailboxes", "50", &seed.to_string()]).output();
+        let root = root.unwrap();
+        println!("{}", String::from_utf8_lossy(&root.stdout));
+        assert!(root.status.success(), "{}", String::from_utf8_lossy(&root.stderr));
+    }
+
+    /// 22: eight that send, one that receives, and room for 64: all of it comes, once, and in the order of each.
+    #[limit(180)]
+    async fn rr22_eight_senders() {
+        const EACH: u64 = 20_000;
+        let (outbox, inbox) = mailbox(64).unwrap();
+        let mut senders = ProcessSet::new();
+        for who in 0..8 {
+            senders.spawn(sends(outbox.clone(), who, EACH)).await.unwrap();
+        }
+        drop(outbox);
+        let mut next = [0; 8];
+        while let Some((who, n)) = in_time(inbox.recv()).await {
+            assert_eq!(n, next[who as usize]);
+            next[who as usize] += 1;
+            assert!(inbox.len() <= 64);
+        }
+        assert_eq!(next, [EACH; 8]);
+        while let Some(ended) = senders.join_next().await {
+            ended.unwrap().unwrap();
+        }
+    }
+
+    /// 23: the last one that receives is killed: all that wait for room get their messages back.
+    async fn rr23_receiver_killed() {
+        let (outbox, inbox) = mailbox::<u64>(1).unwrap();
+        let (told, mut is_told) = simplex().unwrap();
+        let receiver = keeps(inbox, told).spawn().await.unwrap();
+        outbox.send(1).await.unwrap();
+        assert_eq!(in_time(is_told.recv()).await.unwrap(), Some(Some(1)));
+        outbox.send(2).await.unwrap();
+        let mut blocked = Vec::new();
+        for _ in 0..3 {
+            let (begins, mut begun) = simplex().unwrap();
+            blocked.push(blocks(outbox.clone(), begins).spawn().await.unwrap());
+            in_time(begun.recv()).await.unwrap().unwrap();
+        }
+        let plain = blocks_plainly(outbox.clone()).spawn().await.unwrap();
+        kill(receiver).await;
+        for child in blocked {
+            assert_eq!(in_time(child).await.unwrap().unwrap(), Some(7));
+        }
+        assert!(in_time(plain).await.unwrap());
+        in_time(outbox.closed()).await;
+        assert!(matches!(outbox.try_send(3), Err(TrySendError::Closed(3))));
+    }
+
+    /// 24: two flood each other, with mailboxes that are full all the time.
+    async fn rr24_two_that_flood() {
+        let (to_one, of_one) = mailbox::<u64>(2).unwrap();
+        let (to_other, of_other) = mailbox::<u64>(2).unwrap();
+        let one = floods(to_other, of_one, 3000).spawn().await.unwrap();
+        let other = floods(to_one, of_other, 3000).spawn().await.unwrap();
+        let sums = in_time(join_all([one, other])).await;
+        assert!(sums.into_iter().all(|sum| sum.unwrap() == 2999 * 1500));
+    }
+
+    /// F2: who waits idly for work and is killed keeps nobody else from it, fifty times.
+    #[limit(180)]
+    async fn f02_idle_worker_killed() {
+        let (outbox, inbox) = mailbox::<u64>(1).unwrap();
+        for n in 0..50 {
+            let (begins, mut begun) = simplex().unwrap();
+            let idle = receives_one(inbox.clone(), begins).spawn().await.unwrap();
+            in_time(begun.recv()).await.unwrap().unwrap();
+            kill(idle).await;
+            in_time(outbox.send(n)).await.unwrap();
+            assert_eq!(in_time(inbox.recv()).await, Some(n));
+        }
+    }
+
+    /// F3: of those that wait one is killed: the others get what comes next, and nothing is lost.
+    async fn f03_one_of_those_that_wait_killed() {
+        let (outbox, inbox) = mailbox::<u64>(4).unwrap();
+        let mut waiting = Vec::new();
+        for _ in 0..3 {
+            let (begins, mut begun) = simplex().unwrap();
+            waiting.push(receives_one(inbox.clone(), begins).spawn().await.unwrap());
+            in_time(begun.recv()).await.unwrap().unwrap();
+        }
+        kill(waiting.remove(0)).await;
+        in_time(outbox.send(1)).await.unwrap();
+        in_time(outbox.send(2)).await.unwrap();
+        let mut came = Vec::new();
+        for child in waiting {
+            came.push(in_time(child).await.unwrap().unwrap());
+        }
+        came.sort_unstable();
+        assert_eq!(came, [Some(1), Some(2)]);
+    }
+
+    /// F18: an endless input is never read further ahead than there is room for.
+    async fn f18_backpressure() {
+        let (outbox, inbox) = mailbox::<u64>(8).unwrap();
+        let (told, mut is_told) = simplex().unwrap();
+        let child = reads_ahead(outbox.clone(), told).spawn().await.unwrap();
+        for n in 0..200 {
+            while in_time(is_told.recv()).await.unwrap().unwrap() < n + 8 {}
+            // As many as it has sent, and the one that waits.
+            eventually_async(20 * SECOND, || inbox.is_full()).await;
+            assert!(is_told.try_recv().is_err(), "it has read further");
+            assert_eq!(in_time(inbox.recv()).await, Some(n));
+        }
+        inbox.close();
+        drop(is_told);
+        drop(in_time(child).await);
+    }
+
+    /// F22: what was sent is there, as long as nobody receives it.
+    async fn f22_empty_does_not_lie() {
+        let (outbox, inbox) = mailbox(300).unwrap();
+        for n in 0..300 {
+            outbox.send(n).await.unwrap();
+            assert!(inbox.len() == n + 1 && !inbox.is_empty() && outbox.len() == n + 1);
+        }
+    }
+
+    /// F26, QU12: to close it ends all that wait for a message, in every process.
+    async fn f26_close_ends_all_that_wait() {
+        let (outbox, inbox) = mailbox::<u64>(4).unwrap();
+        let mut waiting = Vec::new();
+        for _ in 0..6 {
+            let (begins, mut begun) = simplex().unwrap();
+            waiting.push(receives_one(inbox.clone(), begins).spawn().await.unwrap());
+            in_time(begun.recv()).await.unwrap().unwrap();
+        }
+        let here = tokio::spawn({ let inbox = inbox.clone(); async move { inbox.recv().await } });
+        let plain = std::thread::spawn({ let inbox = inbox.clone(); move || inbox.blocking_recv() });
+        assert!(outbox.close());
+        for child in waiting {
+            assert_eq!(in_time(child).await.unwrap().unwrap(), None);
+        }
+        assert_eq!((in_time(here).await.unwrap(), plain.join().unwrap()), (None, None));
+    }
+
+    /// QU16: to close it again does nothing, and its descriptors are given back with its last end.
+    async fn qu16_close_twice() {
+        let fds = open_fds().len();
+        let (outbox, inbox) = mailbox::<u64>(4).unwrap();
+        assert!(inbox.close() && !inbox.close() && !outbox.close());
+        assert!(inbox.is_empty() && outbox.is_empty() && matches!(inbox.try_recv(), Err(TryRecvError::Closed)));
+        drop((outbox, inbox));
+        eventually_async(20 * SECOND, || open_fds().len() == fds).await;
+    }
+
+    /// A fork that the program makes by itself has copies of a permit and of a delivery, and neither the room nor the message.
+    async fn a_fork_with_a_permit_and_a_delivery() {
+        let (outbox, inbox) = mailbox::<u64>(2).unwrap();
+        outbox.send(7).await.unwrap();
+        assert_eq!(in_time(forks_inside(outbox.clone(), inbox.clone())).await.unwrap(), (true, 0));
+        // That it has ended is heard some time later.
+        let mut came = Vec::new();
+        for _ in 0..2 {
+            let delivery = in_time(inbox.recv_ack()).await.unwrap();
+            came.push((*delivery, delivery.deliveries()));
+            delivery.ack();
+        }
+        came.sort_unstable();
+        assert_eq!(came, [(7, 2), (9, 1)]);
+        outbox.try_send(1).unwrap();
+        outbox.try_send(2).unwrap();
+    }
+
+    async fn exit_with_a_delivery() {
+        let (outbox, inbox) = mailbox::<u64>(2).unwrap();
+        outbox.send(7).await.unwrap();
+        in_time(exits_inside(inbox.clone())).await.unwrap_err();
+        let delivery = in_time(inbox.recv_ack()).await.unwrap();
+        assert!(delivery.is_redelivered() && delivery.ack() == 7);
+    }
+
+    /// Room that a dead one has reserved is for who waits for it, and for who asks only.
+    async fn permits_of_the_dead() {
+        let (outbox, inbox) = mailbox::<u64>(1).unwrap();
+        for n in 0..4 {
+            let (told, mut is_told) = simplex().unwrap();
+            let child = keeps_room(outbox.clone(), told).spawn().await.unwrap();
+            in_time(is_told.recv()).await.unwrap().unwrap();
+            assert!(matches!(outbox.try_send(9), Err(TrySendError::Full(9))));
+            if n % 2 == 0 {
+                let sending = tokio::spawn({ let outbox = outbox.clone(); async move { outbox.send(n).await } });
+                kill(child).await;
+                in_time(sending).await.unwrap().unwrap();
+            } else {
+                kill(child).await;
+                outbox.try_send(n).unwrap();
+            }
+            assert_eq!(in_time(inbox.recv()).await, Some(n));
+        }
+    }
+
+    /// What was received on one thread is acknowledged on another.
+    async fn acknowledged_on_another_thread() {
+        let (outbox, inbox) = mailbox::<u64>(1).unwrap();
+        for n in 0..20 {
+            in_time(outbox.send(n)).await.unwrap();
+            let delivery = in_time(inbox.recv_ack()).await.unwrap();
+            let thread = std::thread::spawn(move || if n % 2 == 0 { Some(delivery.ack()) } else { None });
+            assert_eq!(thread.join().unwrap(), (n % 2 == 0).then_some(n));
+            if n % 2 == 1 {
+                assert_eq!(in_time(inbox.recv_ack()).await.unwrap().ack(), n);
+            }
+        }
+    }
+
+    /// One that is stopped while it waits, or has room, or has a message in its hands, keeps others from nothing else.
+    async fn stopped_ones() {
+        let (outbox, inbox) = mailbox::<u64>(3).unwrap();
+        let (told, mut is_told) = simplex().unwrap();
+        let has_room = keeps_room(outbox.clone(), told).spawn().await.unwrap();
+        in_time(is_told.recv()).await.unwrap().unwrap();
+        let (begins, mut begun) = simplex().unwrap();
+        let waits = receives_one(inbox.clone(), begins).spawn().await.unwrap();
+        in_time(begun.recv()).await.unwrap().unwrap();
+        send(has_room.pid(), Signal::STOP);
+        send(waits.pid(), Signal::STOP);
+        for n in 0..100 {
+            in_time(outbox.send(n)).await.unwrap();
+            in_time(outbox.send(n)).await.unwrap();
+            assert!(matches!(outbox.try_send(n), Err(TrySendError::Full(_))));
+            assert_eq!((in_time(inbox.recv()).await, in_time(inbox.recv()).await), (Some(n), Some(n)));
+        }
+        send(waits.pid(), Signal::CONT);
+        in_time(outbox.send(7)).await.unwrap();
+        assert_eq!(in_time(waits).await.unwrap().unwrap(), Some(7));
+        kill(has_room).await;
+    }
+}
