@@ -311,6 +311,23 @@ const TWO: &[Role] = &[Role::PassesOn, Role::Begins];
 const GIVE_UP: &[Role] = &[Role::GivesUp, Role::Begins];
 const READ: &[Role] = &[Role::Reads, Role::Writes];
 
+/// Some of the deaths: with three there are too many orders of the steps for all.
+fn explore_three(roles: &'static [Role], mistake: Mistake) {
+    let bounds = Bounds { processes: roles.len(), preemptions: 0 };
+    bounds.explore_some_deaths(2, move |world| Conditions::new(world, roles, false, mistake));
+}
+
+#[test]
+fn no_notice_of_three_is_lost() {
+    explore_three(&[Role::PassesOn, Role::PassesOn, Role::Begins], Mistake::None);
+}
+
+#[test]
+#[should_panic = "sleeps for ever"]
+fn control_no_heir_of_three() {
+    explore_three(&[Role::PassesOn, Role::PassesOn, Role::Begins], Mistake::NoHeir);
+}
+
 #[test]
 fn no_notice_is_lost() {
     explore(1, TWO, false, Mistake::None);

@@ -1,6 +1,7 @@
 //! The barrier: all are released, with one leader, or all are told that the round is broken; nobody waits for the dead.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::atomics::{AtomicU64, Fault, Ordering};
 use crate::words::{Arrival, MOST_PARTIES, Member, Members, Round};
@@ -31,11 +32,14 @@ enum Role {
     GivesUp,
     /// Begins another round before it meets the others.
     Resets,
+    /// Comes to others that are enough without it, waits until there is room for it, and then gives up.
+    ComesToo,
 }
 
 struct Rounds {
     world: World,
     roles: &'static [Role],
+    parties: usize,
     slots: Vec<AtomicU64>,
     who: Vec<Member>,
     round: Round,
@@ -47,6 +51,8 @@ struct Rounds {
     /// Who dies is replaced by another process, which gets its slot.
     is_replaced: bool,
     truth: Mutex<Truth>,
+    /// Whether one has come when all were there, in any order of the steps.
+    was_full: Arc<AtomicBool>,
     mistake: Mistake,
 }
 
@@ -70,8 +76,23 @@ impl Rounds {
         let words = || (0..=roles.len()).map(|_| AtomicU64::default()).collect::<Vec<_>>();
         let (slots, ledgers, written) = (words(), words(), words());
         let who = (0..roles.len()).map(|number| join(Members(&slots), number)).collect();
-        let (round, is_missing, truth) = Default::default();
-        Self { world, roles, slots, who, round, ledgers, written, is_missing, is_replaced, truth, mistake }
+        let (round, is_missing, truth, was_full) = Default::default();
+        let parties = roles.iter().filter(|role| **role != Role::ComesToo).count();
+        Self {
+            world,
+            roles,
+            parties,
+            slots,
+            who,
+            round,
+            ledgers,
+            written,
+            is_missing,
+            is_replaced,
+            truth,
+            was_full,
+            mistake,
+        }
     }
 
     fn members(&self) -> Members<'_> {
@@ -82,17 +103,13 @@ impl Rounds {
         self.truth.lock().unwrap()
     }
 
-    fn parties(&self) -> usize {
-        self.roles.len()
-    }
-
     fn wake(&self) {
         self.world.wake(&self.round.wait);
     }
 
     /// Arrives; gives the round if it is to wait, or what became of it.
     fn arrive(&self, me: Member) -> Result<u64, Option<End>> {
-        match self.round.arrive(&self.ledgers, me, self.parties() as u64) {
+        match self.round.arrive(&self.ledgers, me, self.parties as u64) {
             Arrival::Waits(round) => Ok(round),
             Arrival::Last(round) => {
                 if self.mistake == Mistake::WakesFirst {
@@ -106,7 +123,10 @@ impl Rounds {
                 }
                 Err(Some(end))
             }
-            Arrival::Full => Err(None),
+            Arrival::Full => {
+                self.was_full.store(true, Ordering::Relaxed);
+                Err(None)
+            }
             Arrival::Broken => {
                 self.wake();
                 Err(Some(End::Broken))
@@ -170,9 +190,36 @@ impl Rounds {
                 return;
             }
         }
-        for written in &self.written[..self.roles.len()] {
+        // Where one more comes, it may be the other one of this round.
+        let all = if self.parties == self.roles.len() { self.parties } else { 0 };
+        for written in &self.written[..all] {
             let is_there = written.load(Ordering::Relaxed) == 1;
             assert!(is_there, "one was released, and does not see what another did before");
+        }
+    }
+
+    /// Waits until there is room, and then gives up.
+    fn come_too(&self, number: usize, me: Member) {
+        loop {
+            let stirs = self.world.stirs(number);
+            let mut arrived = None;
+            let end = self.attempt(me, &mut arrived);
+            if end.is_none() && arrived.is_none() {
+                let epoch = self.round.wait.sleep(number as u32);
+                if self.attempt(me, &mut arrived).is_none() && arrived.is_none() {
+                    if !self.bury(None) {
+                        self.world.sleep(number, &self.round.wait, epoch, stirs);
+                    }
+                    continue;
+                }
+            }
+            if let Some(round) = arrived {
+                self.give_up(round);
+                self.outcome(round);
+            }
+            // One of the others may be left alone.
+            self.round.abort();
+            return self.wake();
         }
     }
 
@@ -229,6 +276,7 @@ impl Process for Rounds {
                     self.outcome(round);
                 }
             }
+            Role::ComesToo => self.come_too(number, me),
             Role::Resets => {
                 self.round.reset();
                 self.wake();
@@ -263,10 +311,11 @@ impl Process for Rounds {
             assert_eq!(leaders, 1, "how many lead in a round that was completed");
             assert_eq!(of(End::Broken), 0, "a round was completed, and is broken");
             let all = leaders + followers;
-            assert!(all == self.parties() || truth.has_died && all < self.parties(), "{all} were released");
+            assert!(all == self.parties || truth.has_died && all < self.parties, "{all} were released");
         }
         let is_met = truth.ends.iter().any(|(_, end)| *end == End::Leads);
-        let is_to_meet = !truth.has_died && !self.roles.contains(&Role::GivesUp);
+        let is_to_meet =
+            !truth.has_died && self.roles.iter().all(|role| matches!(role, Role::Meets | Role::Resets));
         assert!(is_met || !is_to_meet, "nobody was released, and nobody has died");
     }
 }
@@ -281,6 +330,18 @@ fn explore_replaced(preemptions: usize, mistake: Mistake) {
     bounds.explore_deaths(move |world| Rounds::new(world, MEET, true, mistake));
 }
 
+/// Without a death: with three there are too many orders of the steps. Gives whether one has come when all were there.
+fn explore_three(mistake: Mistake) -> bool {
+    const ROLES: &[Role] = &[Role::Meets, Role::Meets, Role::ComesToo];
+    let was_full = Arc::new(AtomicBool::new(false));
+    let known = Arc::clone(&was_full);
+    Bounds { processes: 3, preemptions: 1 }.explore(None, move |world| {
+        let was_full = Arc::clone(&known);
+        Rounds { was_full, ..Rounds::new(world, ROLES, false, mistake) }
+    });
+    was_full.load(Ordering::Relaxed)
+}
+
 const MEET: &[Role] = &[Role::Meets, Role::Meets];
 const GIVE_UP: &[Role] = &[Role::GivesUp, Role::Meets];
 const RESET: &[Role] = &[Role::Resets, Role::Meets];
@@ -288,6 +349,17 @@ const RESET: &[Role] = &[Role::Resets, Role::Meets];
 #[test]
 fn all_are_released_or_told() {
     explore(2, MEET, Mistake::None);
+}
+
+#[test]
+fn who_comes_when_all_are_there_waits_for_the_next_round() {
+    assert!(explore_three(Mistake::None));
+}
+
+#[test]
+#[should_panic = "sleeps for ever"]
+fn control_wakes_first_of_three() {
+    explore_three(Mistake::WakesFirst);
 }
 
 #[test]
