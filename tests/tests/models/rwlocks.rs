@@ -47,6 +47,7 @@ struct Truth {
     reading: Vec<usize>,
     writing: Option<usize>,
     committed: u64,
+    has_died: bool,
 }
 
 impl RwLocks {
@@ -101,19 +102,21 @@ impl RwLocks {
 
     fn read(&self, number: usize, me: Member) {
         let attempt = || match self.readers().try_enter(me) {
-            Entered::Reads { buffer, .. } => Some(buffer),
+            Entered::Reads { buffer, owner_died } => Some((buffer, owner_died)),
             Entered::Held { is_awaited, .. } => {
                 self.has_left(is_awaited);
                 None
             }
         };
-        let buffer = self.until(number, &self.to_read, attempt, || self.lock.sleep(self.members()));
+        let (buffer, owner_died) =
+            self.until(number, &self.to_read, attempt, || self.lock.sleep(self.members()));
         self.truth().reading.push(number);
         let value = self.buffers[buffer].load(Ordering::Relaxed);
         self.witness.fetch_add(1, Ordering::Relaxed);
         let mut truth = self.truth();
         assert_eq!(truth.writing, None, "one reads what another writes");
         assert_eq!(value, truth.committed, "another value than was committed last");
+        assert!(truth.has_died || !owner_died, "an owner is said to have died that has not");
         truth.reading.retain(|other| *other != number);
         drop(truth);
         self.has_left(self.readers().leave(me));
@@ -165,7 +168,10 @@ impl Process for RwLocks {
     }
 
     fn bury(&self, number: usize) {
-        self.truth().reading.retain(|other| *other != number);
+        let mut truth = self.truth();
+        truth.reading.retain(|other| *other != number);
+        truth.has_died = true;
+        drop(truth);
         self.members().remove(self.who[number]);
         // Nobody else has had a step since the one that freed it.
         self.truth().writing.take_if(|writing| *writing == number);
@@ -194,6 +200,23 @@ fn nobody_reads_beside_one_that_writes() {
 #[test]
 fn nobody_writes_beside_one_that_reads() {
     explore(&[Role::Writes, Role::Reads], Mistake::None);
+}
+
+/// With three parties fewer orders of their steps, as there are too many, and some of the deaths.
+fn explore_three(every: usize, roles: &'static [Role], mistake: Mistake) {
+    let bounds = Bounds { processes: roles.len(), preemptions: 1 };
+    bounds.explore_some_deaths(every, move |world| RwLocks::new(world, roles, mistake));
+}
+
+#[test]
+fn two_write_and_one_reads() {
+    explore_three(3, &[Role::Reads, Role::Writes, Role::Writes], Mistake::None);
+}
+
+#[test]
+#[should_panic = "sleeps for ever"]
+fn control_no_wake_of_three() {
+    explore_three(3, &[Role::Reads, Role::Writes, Role::Writes], Mistake::NoWake);
 }
 
 #[test]
