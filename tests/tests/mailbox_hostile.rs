@@ -73,7 +73,7 @@ fn scribbles(outbox: Sender<Vec<u8>>, inbox: Receiver<Vec<u8>>, until: Duration)
     while began.elapsed() < until {
         let number = random.next();
         // The words of the protocol more often than the bodies; and what is near to what is there.
-        let end = if number % 4 == 0 { words } else { words.min(300) };
+        let end = if number.is_multiple_of(4) { words } else { words.min(300) };
         let at = random.next() % end * 8;
         region.read_exact_at(&mut before, at).unwrap();
         let value = match number % 3 {
@@ -83,10 +83,10 @@ fn scribbles(outbox: Sender<Vec<u8>>, inbox: Receiver<Vec<u8>>, until: Duration)
         };
         region.write_all_at(&value.to_le_bytes(), at).unwrap();
         // Else it is soon one that is closed, and stays so.
-        if number % 64 == 0 {
+        if number.is_multiple_of(64) {
             region.write_all_at(&whole, 0).unwrap();
         }
-        if number % 16 == 0 {
+        if number.is_multiple_of(16) {
             let _full = large.write_all_at(&value.to_le_bytes(), (random.next() % 20) << 12);
             let _cut = ftruncate(&large, random.next() % (1 << 20));
             let _full = pipes.iter_mut().map(|pipe| pipe.write(&[7; 100])).count();
