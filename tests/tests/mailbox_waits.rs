@@ -5,13 +5,16 @@ use std::fs::File;
 use std::future::{Future, poll_fn};
 use std::os::unix::fs::FileExt;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use futures::FutureExt;
-use procession::mailbox::{Builder, Receiver, SendError, Sender, TryRecvError, TrySendError};
+use futures::{FutureExt, StreamExt};
+use procession::mailbox::{Builder, Delivery, Receiver, SendError, Sender, TryRecvError, TrySendError};
 use procession::{Failure, Process, mailbox, pipe, process, simplex};
 use procession_tests::{eventually_async, isolated, open_fds, patience};
 use serde::{Deserialize, Deserializer, Serialize};
+use tokio::runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -93,6 +96,29 @@ impl<'de> Deserialize<'de> for Even {
     }
 }
 
+/// Polls a future until it has been pending once more than so many times, and drops it.
+async fn polled<F: Future>(future: F, times: usize) -> Option<F::Output> {
+    let (mut future, mut left) = (pin!(future), times);
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if left == 0 => Poll::Ready(None),
+        Poll::Pending => {
+            left -= 1;
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+#[process]
+async fn passes_on(inbox: Receiver<u64>, outbox: Sender<u64>) {
+    while let Some(n) = inbox.recv().await {
+        outbox.send(n).await.unwrap();
+        // Its work.
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
 isolated! {
     /// Who waits for poisoned messages takes no turn from who waits for others.
     async fn poisoned_and_others() {
@@ -165,5 +191,70 @@ isolated! {
         assert_eq!((*delivery, delivery.deliveries()), (7, 2));
         delivery.ack();
         in_time(waits).await.unwrap();
+    }
+
+    /// QU01, QU02: a future that is dropped at any of its polls has sent nothing, and received nothing.
+    #[limit(120)]
+    async fn dropped_at_every_poll() {
+        let (outbox, inbox) = mailbox::<u64>(2).unwrap();
+        let (back, returned) = mailbox::<u64>(2).unwrap();
+        let child = passes_on(inbox, back).spawn().await.unwrap();
+        let sends = async {
+            let (mut accepted, mut dropped) = (Vec::new(), 0);
+            for n in 0..600_u64 {
+                let times = n as usize % 3;
+                let is_sent = match n % 3 {
+                    0 => polled(outbox.send(n), times).await.map(Result::unwrap),
+                    1 => polled(outbox.reserve(), times).await.map(|permit| permit.unwrap().send(n).unwrap()),
+                    _ => {
+                        let _drained = polled(outbox.drained(), times).await;
+                        polled(outbox.send(n), times).await.map(Result::unwrap)
+                    }
+                };
+                if is_sent.is_some() { accepted.push(n) } else { dropped += 1 }
+            }
+            drop(outbox);
+            (accepted, dropped)
+        };
+        let receives = async {
+            let (mut all, mut times) = (Vec::new(), 0);
+            loop {
+                times += 1;
+                let came = match times % 3 {
+                    0 => polled(returned.recv(), times % 4).await,
+                    1 => polled(returned.recv_ack(), times % 4).await.map(|it| it.map(Delivery::ack)),
+                    _ => polled(returned.recv_many(&mut all, 3), times % 4).await.and_then(|count| (count == 0).then_some(None)),
+                };
+                match came {
+                    Some(Some(n)) => all.push(n),
+                    Some(None) => return all,
+                    None => {}
+                }
+            }
+        };
+        let ((accepted, dropped), all) = in_time(async { tokio::join!(sends, receives) }).await;
+        assert!(dropped > 0 && accepted.len() > 100, "{dropped} were dropped");
+        assert_eq!(all, accepted);
+        in_time(child).await.unwrap();
+    }
+
+    /// Each runtime has those woken that wait in it; one that nobody drives keeps no others from what they wait for.
+    fn several_runtimes() {
+        let (outbox, inbox) = mailbox::<u64>(1).unwrap();
+        let idle = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        // It begins to wait, and then nobody drives it.
+        let waits = idle.block_on(asleep({ let inbox = inbox.clone(); async move { inbox.recv().await } }));
+        let threads = [runtime::Builder::new_current_thread(), runtime::Builder::new_multi_thread()].map(|mut builder| {
+            let inbox = inbox.clone();
+            let counts = async move { inbox.fold(0_u64, async |count, _| count + 1).await };
+            std::thread::spawn(move || builder.enable_all().build().unwrap().block_on(counts))
+        });
+        for n in 0..300 {
+            outbox.blocking_send(n).unwrap();
+        }
+        runtime::Runtime::new().unwrap().block_on(in_time(outbox.drained()));
+        outbox.close();
+        let all: u64 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+        assert_eq!((all, idle.block_on(waits).unwrap()), (300, None));
     }
 }
