@@ -257,4 +257,17 @@ isolated! {
         let all: u64 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
         assert_eq!((all, idle.block_on(waits).unwrap()), (300, None));
     }
+
+    /// Whoever waits until all is done with hears that nobody is there any more who could.
+    async fn drained_without_receivers() {
+        let (outbox, inbox) = mailbox::<u64>(4).unwrap();
+        outbox.send(1).await.unwrap();
+        let holder = holder(&inbox).await;
+        drop(inbox);
+        outbox.send(2).await.unwrap();
+        let draining = asleep({ let outbox = outbox.clone(); async move { outbox.drained().await } }).await;
+        kill(holder).await;
+        in_time(draining).await.unwrap();
+        assert!(outbox.is_closed());
+    }
 }

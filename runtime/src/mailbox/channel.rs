@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::body::{Bodies, take_room};
 use super::error::RecvError;
 use super::large::Large;
-use super::lives::Lives;
+use super::lives::{Lives, Role};
 use super::socket::{Came, Sent, Socket, Ticket};
 use super::spin::Spin;
 use super::watch::Watch;
@@ -531,14 +531,17 @@ impl Channel {
         self.ring().is_drained(self.attachment().members())
     }
 
+    /// Waits until all is done with, or nobody is left who could do it.
     pub(super) fn poll_drained(&self, context: &mut Context<'_>, waiting: &mut Waiting<'_>) -> Poll<()> {
+        // It is closed then, by whoever has heard of it: before that no look at the lives is worth its system call.
+        let is_over = || self.is_drained() || self.is_closed() && self.lives.are_gone(Role::Receiver);
         let is_to_sleep = || {
             self.watch();
             // Who frees a slot from now on sees that somebody sleeps; what was freed before is seen here.
             self.senders.catch_up();
-            !self.is_drained()
+            !is_over()
         };
-        waiting.poll(context, || self.is_drained().then_some(()), is_to_sleep)
+        waiting.poll(context, || is_over().then_some(()), is_to_sleep)
     }
 
     pub(super) fn until_closed(&self) -> Waiting<'_> {

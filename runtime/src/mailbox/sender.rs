@@ -90,7 +90,8 @@ impl<T: Message, C: Carrier> Sender<T, C> {
     }
 
     /// Waits until everything that was sent is done with: received, or, where it was received to be acknowledged, acknowledged.
-    /// Python's `JoinableQueue.join`.
+    /// Python's `JoinableQueue.join`. If the last receiver is gone, nothing is done with any more: then this is ready, too, and the
+    /// mailbox is [closed](Self::is_closed).
     ///
     /// # Cancel safety
     /// Safe.
