@@ -248,7 +248,7 @@ isolated! {
         let beside: Vec<_> = handles.iter().map(AsFd::as_fd).collect();
         let (fds, mappings) = (open_fds().len(), shared_mappings());
         for (at, was) in numbers.iter().copied().enumerate() {
-            let others = [0, 1, 2, was + 1, was.wrapping_sub(1), was * 2, 1 << 15, 1 << 31, u64::from(u32::MAX), 1 << 62, u64::MAX];
+            let others = [0, 1, 2, was + 1, was.wrapping_sub(1), was.wrapping_mul(2), 1 << 15, 1 << 31, u64::from(u32::MAX), 1 << 62, u64::MAX];
             for number in others.into_iter().filter(|number| *number != was) {
                 let mut numbers = numbers.clone();
                 numbers[at] = number;
