@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
@@ -360,7 +360,7 @@ impl Channel {
 
     /// Another number whenever messages may have come back.
     fn news(&self) -> u64 {
-        self.attachment().waiters.stirs().wrapping_add(self.given_back.load(Relaxed))
+        self.attachment().waiters.stirs().wrapping_add(self.given_back.load(Acquire))
     }
 
     /// What was delivered and not done, in the order in which it was sent.
@@ -555,7 +555,8 @@ impl Channel {
     /// Gives back a message that this process holds.
     pub(super) fn give_back(&self, slot: usize) {
         self.ring().give_back(slot);
-        self.given_back.fetch_add(1, Relaxed);
+        // Release: who sees the number sees what was given back, and looks for it no second time.
+        self.given_back.fetch_add(1, Release);
         self.wake(&self.receivers);
         self.wake(&self.drained);
     }

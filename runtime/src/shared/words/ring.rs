@@ -239,9 +239,8 @@ impl<'a> Ring<'a> {
         for _ in 0..TRIES {
             match self.first() {
                 First::Queued { position, slot, word } => {
-                    // Acquire: what was written to it is there.
-                    let taken =
-                        self.slots[slot].compare_exchange(word, receipt.word(me, 1), Acquire, Relaxed);
+                    // Acquire: what was written to it is there. Release: and is for who takes it again from a dead one.
+                    let taken = self.slots[slot].compare_exchange(word, receipt.word(me, 1), AcqRel, Relaxed);
                     if taken.is_ok() {
                         advance(&self.ends.head, position);
                         return Take::Taken(slot);
@@ -389,8 +388,8 @@ impl<'a> Ring<'a> {
     /// Takes what was not done; gives whether this process has it now.
     pub(crate) fn retake(self, undone: Undone, me: Member, receipt: Receipt) -> bool {
         let mine = receipt.word(me, undone.deliveries + 1);
-        // Acquire: what was written to it is there.
-        self.slots[undone.slot].compare_exchange(undone.word, mine, Acquire, Relaxed).is_ok()
+        // As when it was first taken.
+        self.slots[undone.slot].compare_exchange(undone.word, mine, AcqRel, Relaxed).is_ok()
     }
 
     /// Says that a message goes out, for which this process has claimed a slot; gives which one it is.
