@@ -512,6 +512,22 @@ isolated! {
         }
     }
 
+    /// The same for one that comes when this process watches already, and none of its tasks sleeps, which would hear of it.
+    async fn killed_while_nobody_sleeps() {
+        let barrier = Barrier::new(2).unwrap();
+        for _ in 0..3 {
+            let first = waits_at(barrier.clone()).spawn().await.unwrap();
+            arrived(&barrier, 1).await;
+            assert!(in_time(barrier.wait()).await.unwrap().is_leader());
+            assert_eq!(joined(first).await, Some(false));
+            let mut killed = waits_at(barrier.clone()).spawn().await.unwrap();
+            arrived(&barrier, 1).await;
+            killed.kill().await.unwrap();
+            assert!(in_time(barrier.wait()).await.is_err());
+            barrier.reset();
+        }
+    }
+
     /// Who gets the slot of a party that was killed does not make up for it.
     async fn another_in_the_slot_of_the_dead() {
         for is_told_of_deaths in [false, true] {

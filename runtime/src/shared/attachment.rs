@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -35,6 +36,8 @@ pub(crate) struct Attachment {
     pub(super) listeners: Listeners,
     /// The number of forks, when it began to watch for deaths.
     watches: AtomicU64,
+    /// How often those who sleep until somebody joins had been woken, when it last looked who has.
+    joins_seen: AtomicU32,
 }
 
 /// Which memory it is, as the kernel knows it: device and inode.
@@ -73,6 +76,7 @@ impl Attachment {
             lines: Lines::default(),
             listeners: Listeners::default(),
             watches: AtomicU64::new(u64::MAX),
+            joins_seen: AtomicU32::new(0),
         });
         attachment.join()?;
         // Whoever was faster meanwhile stays; the other one leaves when the lock is free again.
@@ -165,14 +169,37 @@ impl Attachment {
         self.at::<Wait>(at).epoch() == epoch
     }
 
-    /// Watches for deaths from now on; gives whether it did not before.
+    /// Watches for deaths from now on; gives whether there may be some that it did not watch before.
     pub(super) fn watch(self: &Arc<Self>) -> bool {
         let forks = sys::forks();
         let begins = self.me().is_some() && self.watches.swap(forks, Relaxed) != forks;
         if begins {
             deaths::watch(self);
         }
-        begins
+        // Where nobody slept nobody has heard of those who have joined: see `sleep_until_one_joins`.
+        let is_behind = self.joins().epoch() != self.joins_seen.load(Acquire);
+        if is_behind {
+            self.look();
+        }
+        begins || is_behind
+    }
+
+    /// Has the task that watches those who join sleep, on the control thread. It has no listener of its own, which would wake that
+    /// thread with each bell: those who sleep in this process hear of it, and look, and so does each that begins to.
+    pub(super) fn sleep_until_one_joins(
+        &self,
+        ticket: &mut Option<Ticket>,
+        (epoch, stirs): (u32, u64),
+        waker: &Waker,
+    ) -> bool {
+        let entered = self.waiters.sleep(*ticket, Layout::JOINS, Turns::All, (epoch, stirs), waker);
+        *ticket = entered.or(*ticket);
+        entered.is_some() && self.joins().epoch() == epoch
+    }
+
+    /// All that had joined before this number of wake-ups are watched.
+    pub(super) fn has_seen(&self, joins: u32) {
+        self.joins_seen.store(joins, Release);
     }
 
     /// Frees the slot of a member that has died, and has those of this process look whether they waited for it.

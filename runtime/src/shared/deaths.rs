@@ -13,8 +13,6 @@ use tokio::task::AbortHandle;
 
 use super::attachment::Attachment;
 use super::identity;
-use super::layout::Layout;
-use super::waiters::Turns;
 use super::words::{Identity, Member};
 use crate::control::Control;
 use crate::sys;
@@ -79,6 +77,7 @@ fn look_around(attachment: &Weak<Attachment>, known: &mut Vec<Member>) -> Option
             follow(&attachment, member, who);
         }
     }
+    attachment.has_seen(epoch);
     // One may have joined, locked and died, and been buried by another process, before it was seen here.
     attachment.waiters.stir();
     Some(epoch)
@@ -91,7 +90,7 @@ async fn joined(attachment: &Weak<Attachment>, epoch: u32) {
         let Some(attachment) = attachment.upgrade() else { return Poll::Ready(()) };
         // A death is nothing to it.
         let known = (epoch, attachment.waiters.stirs());
-        if attachment.sleep(&mut ticket, Layout::JOINS, Turns::All, known, context.waker()) {
+        if attachment.sleep_until_one_joins(&mut ticket, known, context.waker()) {
             return Poll::Pending;
         }
         if let Some(ticket) = ticket.take() {
