@@ -1,5 +1,6 @@
 //! What this process has of a region.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -113,11 +114,19 @@ impl Attachment {
     }
 
     /// Who this process is; `None` in a fork of one that took part, if no slot is free for it.
+    #[inline]
     pub(crate) fn me(&self) -> Option<Member> {
-        let (forks, me) = (sys::forks(), self.me.load(Relaxed));
-        if me >> Member::BITS == forks { Member::from_bits(me) } else { self.join().ok() }
+        self.known(sys::forks()).or_else(|| self.join().ok())
     }
 
+    /// Who this process is, after so many forks; `None` if it does not take part as yet.
+    #[inline]
+    pub(super) fn known(&self, forks: u64) -> Option<Member> {
+        let me = self.me.load(Relaxed);
+        if me >> Member::BITS == forks { Member::from_bits(me) } else { None }
+    }
+
+    #[cold]
     fn join(&self) -> io::Result<Member> {
         let who = identity::mine()?;
         let members = self.members();
@@ -260,6 +269,20 @@ pub(crate) struct Waiting<'a> {
     at: usize,
     turns: Turns,
     ticket: Option<Ticket>,
+}
+
+/// Every so manieth time a thread asks whether a task is to give way before that has what is there for it.
+const UNASKED: u32 = 32;
+
+/// Whether somebody may have what is there for it without being asked to give way.
+#[inline]
+pub(super) fn is_unasked() -> bool {
+    thread_local! {
+        static TIMES: Cell<u32> = const { Cell::new(0) };
+    }
+    let times = TIMES.get().wrapping_add(1);
+    TIMES.set(times);
+    !times.is_multiple_of(UNASKED)
 }
 
 /// How often it tries in one poll: a hostile peer may wake it all the time.

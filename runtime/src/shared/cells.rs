@@ -14,14 +14,21 @@ use crate::sys::Shared;
 /// which no memory model says what happens.
 #[derive(Debug, Clone, Copy)]
 pub struct Cells<'a> {
-    shared: &'a Shared,
+    words: &'a [AtomicU64],
+    /// In bytes from the beginning of the first word.
     at: usize,
 }
 
 impl<'a> Cells<'a> {
     #[inline]
-    pub(super) const fn new(shared: &'a Shared, at: usize) -> Self {
-        Self { shared, at }
+    pub(super) fn new(shared: &'a Shared, at: usize) -> Self {
+        Self::within(shared.words(), at)
+    }
+
+    /// So many bytes behind the beginning of some words.
+    #[inline]
+    pub(super) const fn within(words: &'a [AtomicU64], at: usize) -> Self {
+        Self { words, at }
     }
 
     /// The place so many bytes behind this one.
@@ -29,13 +36,13 @@ impl<'a> Cells<'a> {
     #[inline]
     #[must_use]
     pub const fn behind(self, bytes: usize) -> Self {
-        Self { shared: self.shared, at: self.at.saturating_add(bytes) }
+        Self { words: self.words, at: self.at.saturating_add(bytes) }
     }
 
     /// What stands here; `None` where that is not wholly within the region, or not aligned.
     #[inline]
     pub(super) fn piece<T: Scalar>(self) -> Option<Piece<'a, T>> {
-        Piece::new(self.shared, self.at)
+        Piece::new(self.words, self.at)
     }
 
     /// What is not within the region is zero.
@@ -84,7 +91,8 @@ impl<'a> Cells<'a> {
         let to_word = self.at.wrapping_neg() % WORD;
         let head = (to_word / T::SIZE).min(count);
         let words = (count - head) / per_word::<T>();
-        let words = if words == 0 { None } else { self.shared.all_at(self.behind(to_word).at, words) };
+        let first = self.behind(to_word).at / WORD;
+        let words = first.checked_add(words).and_then(|end| self.words.get(first..end));
         (head, words.unwrap_or_default())
     }
 

@@ -46,6 +46,7 @@ pub struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// From the first one on.
+    #[inline]
     #[must_use]
     pub const fn of(cells: Cells<'a>) -> Self {
         Self { cells, before: Shape::EMPTY }
@@ -64,6 +65,7 @@ impl<'a> Fields<'a> {
         value.store(self.next::<F>());
     }
 
+    #[inline]
     const fn next<F: Plain>(&mut self) -> Cells<'a> {
         let next = self.cells.behind(self.before.place_of::<F>());
         self.before = self.before.with::<F>();

@@ -107,6 +107,7 @@ mod deaths;
 mod died;
 mod event;
 pub(crate) mod fields;
+mod guarded;
 mod identity;
 mod layout;
 mod lines;

@@ -1,24 +1,24 @@
 //! A lock around a value.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
-use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 
-use super::attachment::Waiting;
-use super::cells::Cells;
+use super::attachment::{Waiting, is_unasked};
+use super::guarded::{Grip, Guarded, Held};
 use super::layout::{Kind, room_for};
 use super::listeners::block_on;
 use super::region::{Object, Region};
 use super::waiters::Turns;
-use super::words::{Attempt, Lock, Member, Release};
+use super::words::{Lock, Owned, Release};
 use super::{OwnerDied, Plain, TryLockError};
-use crate::sys::{self, Place};
+use crate::sys::Lent;
 
 /// A value that one task of one process has at a time. tokio's `Mutex`, across processes; Python's `Lock`, and `Value` with one.
 ///
@@ -58,11 +58,7 @@ use crate::sys::{self, Place};
 /// # }
 /// ```
 #[doc(alias = "Lock")]
-pub struct Mutex<T> {
-    object: Object,
-    words: Place<Lock>,
-    is: PhantomData<fn(T) -> T>,
-}
+pub struct Mutex<T>(Guarded<T>);
 
 /// What [`Mutex::lock`] gives: the guard, or that an owner has died.
 pub type Locked<'a, T> = Result<MutexGuard<'a, T>, OwnerDied<MutexGuard<'static, T>>>;
@@ -71,9 +67,7 @@ pub type Locked<'a, T> = Result<MutexGuard<'a, T>, OwnerDied<MutexGuard<'static,
 const DATA: usize = size_of::<Lock>();
 
 impl<T: Plain> Mutex<T> {
-    /// How far the second buffer stands behind the first.
-    const BUFFER: usize = T::SIZE.next_multiple_of(8);
-    const SIZE: usize = DATA + 2 * Self::BUFFER;
+    const SIZE: usize = Guarded::<T>::size(DATA);
 
     /// Makes one, in memory of its own.
     ///
@@ -88,14 +82,12 @@ impl<T: Plain> Mutex<T> {
     /// # Errors
     /// If the region has no room left.
     pub fn new_in(region: &Region, value: T) -> io::Result<Self> {
-        let new = Self::of(Object::new(region, Kind::Mutex, Self::SIZE)?)?;
-        value.store(new.cells(0));
-        Ok(new)
+        Guarded::new(region, Kind::Mutex, DATA, value).map(Self)
     }
 
     /// One that stands at the beginning of an object.
     pub(super) fn of(object: Object) -> io::Result<Self> {
-        Ok(Self { words: object.words(0)?, object, is: PhantomData })
+        Guarded::of(object, DATA).map(Self)
     }
 
     /// How many bytes of a region one takes.
@@ -112,11 +104,8 @@ impl<T: Plain> Mutex<T> {
     /// # Cancel safety
     /// Safe: who is dropped while it waits gives its turn to the next.
     #[inline]
-    pub async fn lock(&self) -> Locked<'_, T> {
-        let mut waiting = Waiting::new(&self.object.attachment, self.object.at + Lock::WAIT, Turns::InOrder);
-        let attempt = || self.attempt().ok();
-        let is_to_sleep = || self.words.sleep(self.object.attachment.members());
-        poll_fn(|context| waiting.poll(context, attempt, is_to_sleep)).await
+    pub fn lock(&self) -> impl Future<Output = Locked<'_, T>> + Send + use<'_, T> {
+        Locking { mutex: self, waiting: None }
     }
 
     /// Locks it, blocking this thread until it is free: for code that is not async.
@@ -131,50 +120,71 @@ impl<T: Plain> Mutex<T> {
     ///
     /// # Errors
     /// [`TryLockError::WouldBlock`] if it is not, or [`TryLockError::OwnerDied`], which has the guard.
+    #[inline]
     pub fn try_lock(&self) -> Result<MutexGuard<'_, T>, TryLockError<MutexGuard<'static, T>>> {
-        let locked = self.attempt().or_else(|owner| {
-            // Nobody watches for the owner where nobody waits.
-            owner.into_iter().for_each(|owner| self.object.attachment.check(owner));
-            self.attempt()
-        });
-        locked.map_err(|_owner| TryLockError::WouldBlock)?.map_err(TryLockError::OwnerDied)
+        let grip = match self.0.grip_free() {
+            Some(grip) => grip,
+            None => self.0.grip_now().map_err(|_owner| TryLockError::WouldBlock)?,
+        };
+        self.locked(grip).map_err(TryLockError::OwnerDied)
     }
 
-    #[inline]
-    fn attempt(&self) -> Result<Locked<'_, T>, Option<Member>> {
-        let me = self.object.attachment.me().ok_or(None)?;
-        match self.words.try_acquire(me, self.object.attachment.members()) {
-            Attempt::Held(owner) => Err(owner),
-            Attempt::Acquired { buffer, token, owner_died } => {
-                let value = T::load(self.cells(buffer));
-                let (forks, panicking) = (sys::forks(), std::thread::panicking());
-                let held = Held { value, buffer, me, forks, token, panicking, release: Release::default() };
-                Ok(if owner_died {
-                    Err(OwnerDied::new(MutexGuard { of: Of::Owned(Box::new(self.clone())), held }))
-                } else {
-                    Ok(MutexGuard { of: Of::Borrowed(self), held })
-                })
-            }
+    #[inline(always)]
+    fn locked(&self, grip: Grip) -> Locked<'_, T> {
+        if grip.owner_died {
+            return Err(self.after_death(grip));
         }
+        Ok(MutexGuard { of: Some(Lent::borrowed(self)), held: self.0.hold(grip) })
+    }
+
+    #[cold]
+    fn after_death(&self, grip: Grip) -> OwnerDied<MutexGuard<'static, T>> {
+        OwnerDied::new(MutexGuard::with_its_own(self.clone(), self.0.hold(grip)))
     }
 
     /// The process that has it locked: for diagnosis, as it may have changed by the time that this returns.
     #[must_use]
     pub fn owner(&self) -> Option<u32> {
-        let owner = self.words.owner()?;
-        self.object.attachment.members().identity(owner).map(|who| who.pid())
+        self.0.owner()
     }
+}
 
-    #[inline]
-    fn cells(&self, buffer: usize) -> Cells<'_> {
-        Cells::new(self.object.attachment.shared(), self.object.at + DATA + buffer * Self::BUFFER)
+/// What [`Mutex::lock`] waits with.
+struct Locking<'a, T> {
+    mutex: &'a Mutex<T>,
+    /// From when on it could not have it at once.
+    waiting: Option<Waiting<'a>>,
+}
+
+impl<'a, T: Plain> Future for Locking<'a, T> {
+    type Output = Locked<'a, T>;
+
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Locked<'a, T>> {
+        let is_first = self.waiting.is_none() && is_unasked();
+        let grip = match if is_first { self.mutex.0.grip_free() } else { None } {
+            Some(grip) => grip,
+            None => ready!(self.poll_waiting(context)),
+        };
+        Poll::Ready(self.mutex.locked(grip))
+    }
+}
+
+impl<T: Plain> Locking<'_, T> {
+    #[cold]
+    fn poll_waiting(&mut self, context: &mut Context<'_>) -> Poll<Grip> {
+        let guarded = &self.mutex.0;
+        let Object { attachment, at } = &guarded.object;
+        let new = || Waiting::new(attachment, at + Lock::WAIT, Turns::InOrder);
+        let waiting = self.waiting.get_or_insert_with(new);
+        waiting.poll(context, || guarded.grip().ok(), || guarded.is_to_sleep())
     }
 }
 
 /// Another handle of the same one.
 impl<T> Clone for Mutex<T> {
     fn clone(&self) -> Self {
-        Self { object: self.object.clone(), words: self.words.clone(), is: PhantomData }
+        Self(self.0.clone())
     }
 }
 
@@ -186,7 +196,7 @@ impl<T: Plain> fmt::Debug for Mutex<T> {
 
 impl<T> Serialize for Mutex<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.object.serialize(serializer)
+        self.0.object.serialize(serializer)
     }
 }
 
@@ -199,27 +209,9 @@ impl<'de, T: Plain> Deserialize<'de> for Mutex<T> {
 
 /// The value of a [`Mutex`], as long as it is locked: a copy, which is committed when this is dropped.
 pub struct MutexGuard<'a, T: Plain> {
-    of: Of<'a, T>,
+    /// `None` when it is dropped.
+    of: Option<Lent<'a, Mutex<T>>>,
     held: Held<T>,
-}
-
-/// What a guard has of its lock.
-#[derive(Clone, Copy)]
-struct Held<T> {
-    value: T,
-    /// Where it was read from.
-    buffer: usize,
-    me: Member,
-    forks: u64,
-    token: u64,
-    /// Whether a panic was on its way already, which is none of this one's.
-    panicking: bool,
-    release: Release,
-}
-
-enum Of<'a, T> {
-    Borrowed(&'a Mutex<T>),
-    Owned(Box<Mutex<T>>),
 }
 
 impl<T: Plain> MutexGuard<'_, T> {
@@ -234,42 +226,42 @@ impl<T: Plain> MutexGuard<'_, T> {
     pub fn rollback(mut self) {
         self.held.release.commit = false;
     }
-
-    fn mutex(&self) -> &Mutex<T> {
-        match &self.of {
-            Of::Borrowed(mutex) => mutex,
-            Of::Owned(mutex) => mutex,
-        }
-    }
 }
 
 impl<'a, T: Plain> MutexGuard<'a, T> {
     /// Unlocks, and says how to lock it again.
     pub(super) fn unlock(self) -> Unlocked<'a, T> {
-        Unlocked(match &self.of {
-            Of::Borrowed(mutex) => Of::Borrowed(mutex),
-            Of::Owned(mutex) => Of::Owned(mutex.clone()),
-        })
+        let of = self.of.as_ref().expect("a guard has its lock until it is dropped");
+        of.as_borrowed().map_or_else(|| Unlocked::Owned((**of).clone()), Unlocked::Borrowed)
     }
 }
 
 /// What a guard was of.
-pub(super) struct Unlocked<'a, T>(Of<'a, T>);
+pub(super) enum Unlocked<'a, T> {
+    Borrowed(&'a Mutex<T>),
+    Owned(Mutex<T>),
+}
 
 impl<'a, T: Plain> Unlocked<'a, T> {
     pub(super) async fn lock(self) -> Locked<'a, T> {
-        match self.0 {
-            Of::Borrowed(mutex) => mutex.lock().await,
-            Of::Owned(mutex) => {
+        match self {
+            Self::Borrowed(mutex) => mutex.lock().await,
+            Self::Owned(mutex) => {
                 // What that guard holds is this one's from now on.
                 let held = ManuallyDrop::new(mutex.lock().await?).held;
-                Ok(MutexGuard { of: Of::Owned(mutex), held })
+                Ok(MutexGuard::with_its_own(mutex, held))
             }
         }
     }
 }
 
 impl<T: Plain> MutexGuard<'static, T> {
+    /// One that has its lock to itself, and comes to [`end`] when it is dropped.
+    fn with_its_own(mutex: Mutex<T>, mut held: Held<T>) -> Self {
+        held.owned = held.owned.at_length();
+        Self { of: Some(Lent::own(mutex)), held }
+    }
+
     pub(super) const fn set_recovered(&mut self) {
         self.held.release.recover = true;
     }
@@ -278,12 +270,14 @@ impl<T: Plain> MutexGuard<'static, T> {
 impl<T: Plain> Deref for MutexGuard<'_, T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         &self.held.value
     }
 }
 
 impl<T: Plain> DerefMut for MutexGuard<'_, T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut T {
         self.held.release.commit = true;
         &mut self.held.value
@@ -291,23 +285,24 @@ impl<T: Plain> DerefMut for MutexGuard<'_, T> {
 }
 
 impl<T: Plain> Drop for MutexGuard<'_, T> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if self.held.forks != sys::forks() {
-            // A fork has copied this guard: the lock is the other process's.
-            return;
-        }
-        // What a panic leaves half done is not committed.
-        self.held.release.commit &= self.held.panicking || !std::thread::panicking();
-        let mutex = self.mutex();
-        if self.held.release.commit {
-            self.held.value.store(mutex.cells(self.held.buffer ^ 1));
-        }
-        let words = &mutex.words;
-        if words.release(self.held.me, self.held.release) {
-            mutex.object.attachment.wake(&words.wait);
+        let Some(of) = self.of.take() else { return };
+        if !of.0.release(&mut self.held) {
+            // Each by itself: all of it would go through memory, and not here alone.
+            end(of, self.held.owned, self.held.release, self.held.forks);
         }
     }
+}
+
+/// What else there is to do.
+#[cold]
+#[inline(never)]
+fn end<T: Plain>(of: Lent<'_, Mutex<T>>, owned: Owned, release: Release, forks: u64) {
+    if of.0.unlock(owned, release, forks) {
+        of.0.object.attachment.wake(&of.0.lock.wait);
+    }
+    of.end();
 }
 
 impl<T: Plain + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {

@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{self, SeqCst};
 
 use super::{Bits, Number, Scalar};
-use crate::sys::Shared;
 
 /// The bytes of a word.
 pub(super) const WORD: usize = size_of::<u64>();
@@ -28,9 +27,9 @@ impl<'a, T: Scalar> Piece<'a, T> {
 
     /// `None` where it is not wholly within the memory, or not aligned.
     #[inline]
-    pub(super) fn new(shared: &'a Shared, at: usize) -> Option<Self> {
+    pub(super) fn new(words: &'a [AtomicU64], at: usize) -> Option<Self> {
         let inside = at % WORD;
-        let word = shared.at(at - inside)?;
+        let word = words.get(at / WORD)?;
         at.is_multiple_of(T::ALIGN).then_some(Self { word, shift: 8 * inside, is: PhantomData })
     }
 

@@ -4,21 +4,21 @@ use std::borrow::Cow;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::AtomicU64;
 
-use serde::de::{Deserialize, Deserializer};
+use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 
 use super::attachment::Waiting;
-use super::cells::Cells;
+use super::guarded::{Grip, Guarded, Held};
 use super::layout::{Kind, room_for};
 use super::listeners::block_on;
 use super::region::{Object, Region};
 use super::waiters::Turns;
-use super::words::{Attempt, Entered, Lock, Member, Readers, Release, SLOTS, Wait};
+use super::words::{Entered, Lock, Member, Readers, SLOTS, Wait};
 use super::{OwnerDied, Plain, TryLockError};
-use crate::sys;
+use crate::sys::{self, Places};
 
 /// A value that many tasks of many processes read at a time, or one writes.
 ///
@@ -47,8 +47,8 @@ use crate::sys;
 /// # }
 /// ```
 pub struct RwLock<T> {
-    object: Object,
-    is: PhantomData<fn(T) -> T>,
+    guarded: Guarded<T>,
+    ledger: Places<AtomicU64>,
 }
 
 /// What [`RwLock::read`] gives: the guard, or that a writer has died.
@@ -66,9 +66,7 @@ const LEDGER: usize = ALONE + 8;
 const DATA: usize = LEDGER + 8 * SLOTS;
 
 impl<T: Plain> RwLock<T> {
-    /// How far the second buffer stands behind the first.
-    const BUFFER: usize = T::SIZE.next_multiple_of(8);
-    const SIZE: usize = DATA + 2 * Self::BUFFER;
+    const SIZE: usize = Guarded::<T>::size(DATA);
 
     /// Makes one, in memory of its own.
     ///
@@ -83,9 +81,11 @@ impl<T: Plain> RwLock<T> {
     /// # Errors
     /// If the region has no room left.
     pub fn new_in(region: &Region, value: T) -> io::Result<Self> {
-        let new = Self { object: Object::new(region, Kind::RwLock, Self::SIZE)?, is: PhantomData };
-        value.store(new.cells(0));
-        Ok(new)
+        Self::of(Guarded::new(region, Kind::RwLock, DATA, value)?)
+    }
+
+    fn of(guarded: Guarded<T>) -> io::Result<Self> {
+        Ok(Self { ledger: guarded.object.all_words(LEDGER, SLOTS)?, guarded })
     }
 
     /// How many bytes of a region one takes.
@@ -104,7 +104,7 @@ impl<T: Plain> RwLock<T> {
     pub async fn read(&self) -> ReadLocked<'_, T> {
         let mut waiting = self.waiting(TO_READ, Turns::All);
         let attempt = || self.attempt_to_read().ok();
-        poll_fn(|context| waiting.poll(context, attempt, || self.has_writer_wake())).await
+        poll_fn(|context| waiting.poll(context, attempt, || self.guarded.is_to_sleep())).await
     }
 
     /// Waits until nobody else has it, and locks it to write.
@@ -116,8 +116,8 @@ impl<T: Plain> RwLock<T> {
     /// Safe: who is dropped while it waits gives its turn to the next, and lets those read that it has kept out.
     pub async fn write(&self) -> WriteLocked<'_, T> {
         let mut waiting = self.waiting(TO_WRITE, Turns::One);
-        let attempt = || self.attempt_to_write().ok();
-        let locked = poll_fn(|context| waiting.poll(context, attempt, || self.has_writer_wake())).await;
+        let attempt = || self.guarded.grip().ok().map(|grip| self.locked(grip));
+        let locked = poll_fn(|context| waiting.poll(context, attempt, || self.guarded.is_to_sleep())).await;
         // From here on it is kept from readers, and unlocked if this is dropped. The next one that is to write has its turn.
         let mut waiting = self.waiting(ALONE, Turns::All);
         let is_alone = || self.readers().are_gone().then_some(());
@@ -148,7 +148,7 @@ impl<T: Plain> RwLock<T> {
     pub fn try_read(&self) -> Result<RwLockReadGuard<'_, T>, TryLockError<RwLockReadGuard<'static, T>>> {
         let locked = self.attempt_to_read().or_else(|owner| {
             // Nobody watches for the writer where nobody waits.
-            owner.into_iter().for_each(|owner| self.object.attachment.check(owner));
+            owner.into_iter().for_each(|owner| self.guarded.object.attachment.check(owner));
             self.attempt_to_read()
         });
         locked.map_err(|_owner| TryLockError::WouldBlock)?.map_err(TryLockError::OwnerDied)
@@ -159,17 +159,12 @@ impl<T: Plain> RwLock<T> {
     /// # Errors
     /// [`TryLockError::WouldBlock`] if somebody has, or [`TryLockError::OwnerDied`], which has the guard.
     pub fn try_write(&self) -> Result<RwLockWriteGuard<'_, T>, TryLockError<RwLockWriteGuard<'static, T>>> {
-        let attachment = &self.object.attachment;
-        self.readers().iter().for_each(|reader| attachment.check(reader));
+        self.readers().iter().for_each(|reader| self.guarded.object.attachment.check(reader));
         // Before it is locked: where somebody reads, others may go on to.
         if !self.readers().are_gone() {
             return Err(TryLockError::WouldBlock);
         }
-        let locked = self.attempt_to_write().or_else(|owner| {
-            owner.into_iter().for_each(|owner| attachment.check(owner));
-            self.attempt_to_write()
-        });
-        let locked = locked.map_err(|_owner| TryLockError::WouldBlock)?;
+        let locked = self.locked(self.guarded.grip_now().map_err(|_owner| TryLockError::WouldBlock)?);
         if !self.readers().are_gone() {
             return Err(TryLockError::WouldBlock);
         }
@@ -177,14 +172,14 @@ impl<T: Plain> RwLock<T> {
     }
 
     fn attempt_to_read(&self) -> Result<ReadLocked<'_, T>, Option<Member>> {
-        let me = self.object.attachment.me().ok_or(None)?;
+        let me = self.guarded.object.attachment.me().ok_or(None)?;
         match self.readers().try_enter(me) {
             Entered::Held { owner, is_awaited } => {
                 self.has_left(is_awaited);
                 Err(owner)
             }
             Entered::Reads { buffer, owner_died } => {
-                let reading = Reading { value: T::load(self.cells(buffer)), me, forks: sys::forks() };
+                let reading = Reading { value: self.guarded.load(buffer), me, forks: sys::forks() };
                 Ok(if owner_died {
                     Err(OwnerDied::new(RwLockReadGuard { of: Cow::Owned(self.clone()), reading }))
                 } else {
@@ -194,27 +189,14 @@ impl<T: Plain> RwLock<T> {
         }
     }
 
-    /// Keeps readers and other writers out. The value is there already, as only the writer changes it.
-    fn attempt_to_write(&self) -> Result<WriteLocked<'_, T>, Option<Member>> {
-        let me = self.object.attachment.me().ok_or(None)?;
-        match self.lock().try_acquire(me, self.object.attachment.members()) {
-            Attempt::Held(owner) => Err(owner),
-            Attempt::Acquired { buffer, token, owner_died } => {
-                let value = T::load(self.cells(buffer));
-                let (forks, panicking) = (sys::forks(), std::thread::panicking());
-                let release = Release::default();
-                let writing = Writing { value, buffer, me, forks, token, panicking, release };
-                Ok(if owner_died {
-                    Err(OwnerDied::new(RwLockWriteGuard { of: Cow::Owned(self.clone()), writing }))
-                } else {
-                    Ok(RwLockWriteGuard { of: Cow::Borrowed(self), writing })
-                })
-            }
+    /// For who keeps readers and other writers out. The value is there already, as only the writer changes it.
+    fn locked(&self, grip: Grip) -> WriteLocked<'_, T> {
+        let writing = self.guarded.hold(grip);
+        if grip.owner_died {
+            Err(OwnerDied::new(RwLockWriteGuard { of: Cow::Owned(self.clone()), writing }))
+        } else {
+            Ok(RwLockWriteGuard { of: Cow::Borrowed(self), writing })
         }
-    }
-
-    fn cells(&self, buffer: usize) -> Cells<'_> {
-        Cells::new(self.object.attachment.shared(), self.object.at + DATA + buffer * Self::BUFFER)
     }
 }
 
@@ -223,25 +205,19 @@ impl<T> RwLock<T> {
     /// changed by the time that this returns.
     #[must_use]
     pub fn writer(&self) -> Option<u32> {
-        self.pid(self.lock().owner()?)
+        self.guarded.owner()
     }
 
     /// The processes that have it locked to read, each once: for diagnosis, as [`writer`](Self::writer).
     #[must_use]
     pub fn reading(&self) -> Vec<u32> {
-        self.readers().iter().filter_map(|reader| self.pid(reader)).collect()
-    }
-
-    fn pid(&self, member: Member) -> Option<u32> {
-        self.object.attachment.members().identity(member).map(|who| who.pid())
+        let members = self.guarded.object.attachment.members();
+        let pid = |reader| members.identity(reader).map(|who| who.pid());
+        self.readers().iter().filter_map(pid).collect()
     }
 
     fn waiting(&self, by: usize, turns: Turns) -> Waiting<'_> {
-        Waiting::new(&self.object.attachment, self.object.at + by, turns)
-    }
-
-    fn has_writer_wake(&self) -> bool {
-        self.lock().sleep(self.object.attachment.members())
+        Waiting::new(&self.guarded.object.attachment, self.guarded.object.at + by, turns)
     }
 
     fn has_left(&self, is_awaited: bool) {
@@ -256,29 +232,20 @@ impl<T> RwLock<T> {
     }
 
     fn wake(&self, those: usize) {
-        let attachment = &self.object.attachment;
-        attachment.wake(attachment.at::<Wait>(self.object.at + those));
-    }
-
-    fn lock(&self) -> &Lock {
-        self.object.attachment.at(self.object.at)
+        let attachment = &self.guarded.object.attachment;
+        attachment.wake(attachment.at::<Wait>(self.guarded.object.at + those));
     }
 
     fn readers(&self) -> Readers<'_> {
-        let attachment = &self.object.attachment;
-        let ledger = attachment.shared().all_at(self.object.at + LEDGER, SLOTS);
-        Readers {
-            lock: self.lock(),
-            ledger: ledger.expect("the place of a handle lies within its region"),
-            members: attachment.members(),
-        }
+        let members = self.guarded.object.attachment.members();
+        Readers { lock: &self.guarded.lock, ledger: &self.ledger, members }
     }
 }
 
 /// Another handle of the same one.
 impl<T> Clone for RwLock<T> {
     fn clone(&self) -> Self {
-        Self { object: self.object.clone(), is: PhantomData }
+        Self { guarded: self.guarded.clone(), ledger: self.ledger.clone() }
     }
 }
 
@@ -291,14 +258,14 @@ impl<T> fmt::Debug for RwLock<T> {
 
 impl<T> Serialize for RwLock<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.object.serialize(serializer)
+        self.guarded.object.serialize(serializer)
     }
 }
 
 impl<'de, T: Plain> Deserialize<'de> for RwLock<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let object = Object::deserialize(deserializer, Kind::RwLock, |size| size == Self::SIZE)?;
-        Ok(Self { object, is: PhantomData })
+        Guarded::of(object, DATA).and_then(Self::of).map_err(D::Error::custom)
     }
 }
 
@@ -319,7 +286,7 @@ struct Reading<T> {
 
 impl<T: Plain> RwLockReadGuard<'static, T> {
     pub(super) fn recover(self) -> Self {
-        self.of.lock().recover(self.of.object.attachment.members());
+        self.of.guarded.lock.recover(self.of.guarded.object.attachment.members());
         self.of.is_unlocked();
         self
     }
@@ -352,21 +319,7 @@ impl<T: Plain + fmt::Debug> fmt::Debug for RwLockReadGuard<'_, T> {
 #[must_use = "it unlocks when it is dropped"]
 pub struct RwLockWriteGuard<'a, T: Plain> {
     of: Cow<'a, RwLock<T>>,
-    writing: Writing<T>,
-}
-
-/// What a write guard has of its lock.
-#[derive(Clone, Copy)]
-struct Writing<T> {
-    value: T,
-    /// Where it was read from.
-    buffer: usize,
-    me: Member,
-    forks: u64,
-    token: u64,
-    /// Whether a panic was on its way already, which is none of this one's.
-    panicking: bool,
-    release: Release,
+    writing: Held<T>,
 }
 
 impl<T: Plain> RwLockWriteGuard<'_, T> {
@@ -407,17 +360,12 @@ impl<T: Plain> DerefMut for RwLockWriteGuard<'_, T> {
 
 impl<T: Plain> Drop for RwLockWriteGuard<'_, T> {
     fn drop(&mut self) {
-        let Writing { value, buffer, me, forks, panicking, mut release, .. } = self.writing;
-        if forks != sys::forks() {
-            // A fork has copied this guard: the lock is the other process's.
+        let guarded = &self.of.guarded;
+        if guarded.release(&mut self.writing) {
             return;
         }
-        // What a panic leaves half done is not committed.
-        release.commit &= panicking || !std::thread::panicking();
-        if release.commit {
-            value.store(self.of.cells(buffer ^ 1));
-        }
-        if self.of.lock().release(me, release) {
+        let Held { owned, release, forks, .. } = self.writing;
+        if guarded.unlock(owned, release, forks) {
             self.of.is_unlocked();
         }
     }
@@ -431,10 +379,10 @@ impl<T: Plain + fmt::Debug> fmt::Debug for RwLockWriteGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
     use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-    use std::sync::atomic::{AtomicBool, AtomicU64};
 
-    use super::super::words::{Identity, Members};
+    use super::super::words::{Attempt, Identity, Members, Release};
     use super::*;
 
     #[derive(Default)]

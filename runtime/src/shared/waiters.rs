@@ -37,8 +37,9 @@ type Key = (usize, Option<Id>);
 #[derive(Debug, Default)]
 struct Queues {
     tickets: u64,
-    in_order: usize,
     queues: HashMap<Key, Queue>,
+    /// How many of them are `Turns::InOrder`.
+    in_order: usize,
 }
 
 #[derive(Debug)]
@@ -101,9 +102,15 @@ impl Waiters {
         Some(ticket)
     }
 
+    /// Whether anybody waits in line. Who has come before on the same thread is seen.
+    #[inline]
+    pub(super) fn is_anybody_in_line(&self) -> bool {
+        self.in_order.load(Relaxed) != 0
+    }
+
     /// Has somebody wait behind others of its runtime, who have the turn or will have it. `None` if there are none before it.
     pub(super) fn get_in_line(&self, ticket: Option<Ticket>, at: usize, waker: &Waker) -> Option<Ticket> {
-        if self.in_order.load(Relaxed) == 0 {
+        if !self.is_anybody_in_line() {
             return None;
         }
         let key = (at, driver().map(|runtime| runtime.id()));

@@ -9,16 +9,46 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 
 /// A page that the kernel clears in the child of a `fork(2)`, whoever calls that: `MADV_WIPEONFORK` in `madvise(2)`. It
 /// holds the number that [`forks`] gives.
-static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
+static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new((&raw const NOTHING).cast_mut());
+
+/// In place of a page, before there is one, and where there can be none: there a fork is not seen.
+static NOTHING: AtomicU64 = AtomicU64::new(0);
 
 /// A number that is another in a copy of this process: what the other one owns is not the copy's.
 #[inline]
 pub(crate) fn forks() -> u64 {
-    let page = PAGE.load(Acquire);
-    // SAFETY: it is null, or a page that was made below and is never unmapped.
-    match unsafe { page.as_ref() }.map(|page| page.load(Relaxed)) {
-        None | Some(0) => count(),
-        Some(forks) => forks,
+    Forks::page().number()
+}
+
+/// The number of [`forks`], at hand for those who look often.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Forks(&'static AtomicU64);
+
+impl Forks {
+    pub(crate) fn get() -> Self {
+        // From here on it is a page, if there can be one.
+        forks();
+        Self::page()
+    }
+
+    #[inline]
+    fn page() -> Self {
+        // SAFETY: it is a static, or a page that was made below and is never unmapped.
+        Self(unsafe { &*PAGE.load(Acquire) })
+    }
+
+    #[inline]
+    pub(crate) fn number(self) -> u64 {
+        match self.0.load(Relaxed) {
+            0 => count(),
+            forks => forks,
+        }
+    }
+
+    /// Whether this is the process still that has had a number.
+    #[inline]
+    pub(crate) fn is_still(self, number: u64) -> bool {
+        self.0.load(Relaxed) == number
     }
 }
 
@@ -27,11 +57,12 @@ pub(crate) fn forks() -> u64 {
 fn count() -> u64 {
     static FORKS: Mutex<u64> = Mutex::new(0);
     let mut forks = FORKS.lock().unwrap_or_else(PoisonError::into_inner);
-    if PAGE.load(Acquire).is_null() {
-        PAGE.store(new_page().unwrap_or(ptr::null_mut()), Release);
+    if ptr::eq(Forks::page().0, &raw const NOTHING)
+        && let Some(page) = new_page()
+    {
+        PAGE.store(page, Release);
     }
-    // SAFETY: as above.
-    let Some(page) = (unsafe { PAGE.load(Acquire).as_ref() }) else { return 1 };
+    let Forks(page) = Forks::page();
     if page.load(Relaxed) == 0 {
         *forks += 1;
         page.store(*forks, Relaxed);
@@ -39,7 +70,7 @@ fn count() -> u64 {
     *forks
 }
 
-/// `None` where the system has no memory for it, or is older than Linux 4.14: there a fork is not seen.
+/// `None` where the system has no memory for it, or is older than Linux 4.14.
 fn new_page() -> Option<*mut AtomicU64> {
     const LENGTH: usize = 4096;
     let protection = ProtFlags::READ | ProtFlags::WRITE;

@@ -9,6 +9,7 @@ mod forks;
 mod guard;
 mod image;
 mod inherited;
+mod lent;
 mod memory;
 mod overflow;
 mod shared;
@@ -19,13 +20,14 @@ pub(crate) use fork::{
     Fork, any_ended_child, end_of_reaped, flush_c_streams, fork, keep_ends_of_children, replace_environment,
     replace_lifeline,
 };
-pub(crate) use forks::forks;
+pub(crate) use forks::{Forks, forks};
 pub(crate) use guard::{MARKER, arm, armed};
 pub(crate) use image::{LoadedImage, distance, entry_at, loaded_image};
 pub(crate) use inherited::{
     arm_lifeline, at_exit, close_strangers, exit_now, ignore_broken_pipes, inherited_socket, is_readable,
     kill_group, lifeline_is_cut, secure_mode, watch, watch_for, write_once,
 };
+pub(crate) use lent::Lent;
 pub(crate) use memory::{Mapping, prefer_large_pages};
 pub(crate) use overflow::{catch_overflows, guard_thread};
 pub(crate) use shared::{Overlay, Place, Places, Shared};

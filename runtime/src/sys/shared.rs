@@ -62,6 +62,12 @@ impl Shared {
         Some(Places { pointer: self.all_at::<T>(at, count)?.into(), _memory: Arc::clone(self) })
     }
 
+    /// All of it, word by word.
+    #[inline]
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        self.all_at(0, self.len() / size_of::<AtomicU64>()).unwrap_or_default()
+    }
+
     /// What lies at a place; `None` if it is not wholly there, or not aligned.
     #[inline]
     pub(crate) fn at<T: Overlay>(&self, at: usize) -> Option<&T> {

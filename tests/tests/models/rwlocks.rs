@@ -124,7 +124,7 @@ impl RwLocks {
 
     fn write(&self, number: usize, me: Member) {
         let attempt = || match self.lock.try_acquire(me, self.members()) {
-            Attempt::Acquired { buffer, .. } => Some(buffer),
+            Attempt::Acquired { owned, .. } => Some(owned.buffer()),
             Attempt::Held(_) => None,
         };
         let buffer = self.until(number, &self.lock.wait, attempt, || self.lock.sleep(self.members()));

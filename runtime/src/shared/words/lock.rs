@@ -14,10 +14,10 @@ use super::{AtomicU64, Member, Members, TRIES, Wait};
 ///
 /// | from | to | by |
 /// |---|---|---|
-/// | free | owned | [`try_acquire`](Self::try_acquire) |
+/// | free | owned | [`try_acquire_free`](Self::try_acquire_free), [`try_acquire`](Self::try_acquire) |
 /// | owned by a live member | the same, slept by | [`sleep`](Self::sleep) |
 /// | owned by one that is no member any more | owned, an owner died | `try_acquire` |
-/// | owned | free, the other buffer or not | [`release`](Self::release) |
+/// | owned | free, the other buffer or not | [`release_unseen`](Self::release_unseen), [`release`](Self::release) |
 ///
 /// To commit and to release is one step: a value is never half committed.
 #[derive(Debug, Default)]
@@ -35,12 +35,36 @@ const DIED: u64 = 4;
 const OWNER: u32 = 8;
 const OWNERS: u64 = ((1 << Member::BITS) - 1) << OWNER;
 
+/// A bit that no lock has.
+const NO_LOCK: u64 = 1 << 63;
+
+/// What the word of a lock says as long as a member has it, if nobody sleeps and no owner has died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owned(u64);
+
+impl Owned {
+    /// Which buffer was committed last.
+    #[inline]
+    pub(crate) const fn buffer(self) -> usize {
+        buffer_of(self.0)
+    }
+
+    /// The same, which [`Lock::release_unseen`] does not leave.
+    pub(crate) const fn at_length(self) -> Self {
+        Self(self.0 | NO_LOCK)
+    }
+
+    /// Who has it.
+    pub(crate) fn owner(self) -> Option<Member> {
+        owner_of(self.0)
+    }
+}
+
 /// What came of an attempt to acquire a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Attempt {
     Acquired {
-        /// Which buffer was committed last.
-        buffer: usize,
+        owned: Owned,
         /// Higher than that of any acquisition before.
         token: u64,
         /// An owner died, and nobody has said since that the value is whole.
@@ -62,6 +86,16 @@ pub(crate) struct Release {
 impl Lock {
     /// How far the word that sleepers wait by stands behind its beginning.
     pub(crate) const WAIT: usize = 16;
+
+    /// Acquires it for a member, if it is free and no owner has died; gives the token, too.
+    #[inline(always)]
+    pub(crate) fn try_acquire_free(&self, me: Member) -> Option<(Owned, u64)> {
+        let word = self.word.load(Relaxed);
+        let (is_free, after) = (word & !BUFFER == 0, word | me.bits() << OWNER);
+        // Acquire: what the last owner has written is there.
+        let is_mine = is_free && self.word.compare_exchange(word, after, Acquire, Relaxed).is_ok();
+        is_mine.then(|| (Owned(after), self.next_token()))
+    }
 
     /// Acquires it for a member, if it is free or its owner is no member any more.
     #[inline]
@@ -88,9 +122,16 @@ impl Lock {
 
     #[inline]
     fn acquired(&self, word: u64) -> Attempt {
+        let owned = Owned(word & (OWNERS | BUFFER));
+        Attempt::Acquired { owned, token: self.next_token(), owner_died: word & DIED != 0 }
+    }
+
+    /// For the owner alone.
+    #[inline]
+    fn next_token(&self) -> u64 {
         let token = self.tokens.load(Relaxed).wrapping_add(1);
         self.tokens.store(token, Relaxed);
-        Attempt::Acquired { buffer: usize::from(word & BUFFER != 0), token, owner_died: word & DIED != 0 }
+        token
     }
 
     /// Has the owner wake who sleeps, when it goes. Gives `false` if there is none to wait for.
@@ -108,8 +149,16 @@ impl Lock {
         true
     }
 
+    /// Leaves it, if nobody sleeps and no owner has died. If it gives `false`, nothing has changed, and
+    /// [`release`](Self::release) is to follow.
+    #[inline(always)]
+    pub(crate) fn release_unseen(&self, owned: Owned, commit: bool) -> bool {
+        let after = owned.0 & BUFFER ^ if commit { BUFFER } else { 0 };
+        // Release: the next owner sees what this one has written.
+        self.word.compare_exchange(owned.0, after, Releasing, Relaxed).is_ok()
+    }
+
     /// Leaves it; gives whether somebody sleeps, and is to be woken by [`Wait::wake`].
-    #[inline]
     pub(crate) fn release(&self, me: Member, how: Release) -> bool {
         let mut word = self.word.load(Relaxed);
         for _ in 0..TRIES {
@@ -136,7 +185,7 @@ impl Lock {
         if is_owned && owner.is_none_or(|owner| members.contains(owner)) {
             return Err(owner);
         }
-        Ok((usize::from(word & BUFFER != 0), is_owned || word & DIED != 0))
+        Ok((buffer_of(word), is_owned || word & DIED != 0))
     }
 
     /// Says that the value is whole, although an owner died, without acquiring it. Who sleeps is to be woken.
@@ -156,6 +205,11 @@ impl Lock {
     pub(crate) fn owner(&self) -> Option<Member> {
         owner_of(self.word.load(Acquire))
     }
+}
+
+#[inline]
+const fn buffer_of(word: u64) -> usize {
+    (word & BUFFER != 0) as usize
 }
 
 #[inline]

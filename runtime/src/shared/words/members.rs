@@ -33,6 +33,7 @@ impl Identity {
     }
 
     /// Who has a slot; nobody where it is free.
+    #[inline]
     fn from_bits(bits: u64) -> Option<Self> {
         let identity = Self::new((bits & ((1 << Self::PID) - 1)) as u32, bits >> Self::PID);
         (identity.pid != 0).then_some(identity)
@@ -106,11 +107,13 @@ impl<'a> Members<'a> {
     }
 
     /// Who a member is, as long as it is one.
+    #[inline]
     pub(crate) fn identity(self, member: Member) -> Option<Identity> {
         let word = self.0.get(member.slot())?.load(Acquire);
         (word >> GENERATION == member.generation()).then(|| occupant(word))?
     }
 
+    #[inline]
     pub(crate) fn contains(self, member: Member) -> bool {
         self.identity(member).is_some()
     }
@@ -143,6 +146,7 @@ impl<'a> Members<'a> {
     }
 }
 
+#[inline]
 fn occupant(word: u64) -> Option<Identity> {
     Identity::from_bits(word & ((1 << GENERATION) - 1))
 }

@@ -19,7 +19,7 @@ mod wait;
 use super::atomics::{AtomicU64, Ordering, fence};
 
 pub(crate) use flag::Flag;
-pub(crate) use lock::{Attempt, Lock, Release};
+pub(crate) use lock::{Attempt, Lock, Owned, Release};
 pub(crate) use members::{Identity, Member, Members, SLOTS};
 pub(crate) use notices::Notices;
 pub(crate) use permits::{MAX_PERMITS, Permits};
