@@ -14,6 +14,8 @@ use tokio::runtime::Runtime;
 pub(super) struct Turns {
     pub(super) rounds: usize,
     pub(super) times: u64,
+    /// How many of what is compared are done each time.
+    pub(super) of: u64,
 }
 
 /// What every group needs.
@@ -121,11 +123,15 @@ impl Group<'_> {
         if !self.compares {
             return;
         }
-        let Turns { rounds, times } = self.turns;
+        let Turns { rounds, times, of } = self.turns;
         let both = compare_all(rounds, || first(self.runtime, times), || second(self.runtime, times));
         // A picosecond is nothing that a `Duration` can say, and some of these take a few nanoseconds.
-        let [elapsed, used] = both.map(|it| it.of_each(times.div_ceil(1000)));
-        println!("{}, {what}, for a thousand: {elapsed}", self.name);
+        let (count, unit) = match times * of {
+            few @ ..1000 => (few, "for one"),
+            many => (many / 1000, "for a thousand"),
+        };
+        let [elapsed, used] = both.map(|it| it.of_each(count));
+        println!("{}, {what}, {unit}: {elapsed}", self.name);
         println!("    of processors: {used}");
     }
 }

@@ -1,4 +1,4 @@
-//! Locks, events and blobs in shared memory, each beside the least that it can cost. All runtimes are current-thread.
+//! Locks, events, barriers and blobs in shared memory, each beside the least that it can cost. All runtimes are current-thread.
 //!
 //! As in `pipes`, criterion shows how a contender develops, and the ratios at the end come from turns: by the clock, and by
 //! the time of processors in both processes.
@@ -22,11 +22,14 @@ use tokio::runtime::Builder;
 
 use group::{Bench, Turns};
 
-const FREE: Turns = Turns { rounds: 100, times: 100_000 };
-const CONTENDED: Turns = Turns { rounds: 50, times: 200_000 };
-const WAKE_UPS: Turns = Turns { rounds: 100, times: 200 };
-const BLOBS: Turns = Turns { rounds: 50, times: 50 };
+const FREE: Turns = Turns { rounds: 100, times: 100_000, of: 1 };
+const CONTENDED: Turns = Turns { rounds: 50, times: 200_000, of: 1 };
+const WAKE_UPS: Turns = Turns { rounds: 100, times: 200, of: 1 };
+const ROUNDS: Turns = Turns { rounds: 50, times: 200, of: 1 };
+const BLOBS: Turns = Turns { rounds: 50, times: 50, of: 1 };
 const MANY: usize = 500;
+/// Parties of a barrier, each in a process of its own.
+const PARTIES: usize = 4;
 const KILLS: usize = 200;
 
 #[process]
@@ -37,6 +40,17 @@ async fn count_by_futex(pipe: Pipe<u64, u64>, memory: Passed<OwnedFd>, core: usi
 #[process]
 async fn answer_rings(ours: Passed<OwnedFd>, theirs: Passed<OwnedFd>, core: usize) -> Result<(), Failure> {
     limit::answer_rings(ours, theirs, core).await
+}
+
+#[process]
+async fn meet(
+    pipe: Pipe<u64, u64>,
+    memory: Passed<OwnedFd>,
+    bells: Vec<Passed<OwnedFd>>,
+    number: usize,
+    core: usize,
+) -> Result<(), Failure> {
+    limit::meet(pipe, memory, bells, number, core).await
 }
 
 #[process]
@@ -54,6 +68,9 @@ fn main() -> io::Result<()> {
     }
     for cores in [Cores::One, Cores::Two] {
         wake_ups(&mut bench, cores)?;
+    }
+    for cores in [Cores::One, Cores::Two] {
+        rounds(&mut bench, cores)?;
     }
     blobs(&mut bench, "1 MiB", 1 << 20)?;
     blobs(&mut bench, "1 GiB", 1 << 30)?;
@@ -86,7 +103,7 @@ fn many(bench: &mut Bench<'_>) -> io::Result<()> {
     let limits = FutexLocks::new(MANY)?;
     let name = format!("{MANY} locks");
     println!("{name} in one region: {used} descriptors");
-    let turns = Turns { times: FREE.times / MANY as u64, ..FREE };
+    let turns = Turns { times: FREE.times / MANY as u64, of: MANY as u64, ..FREE };
     let runtime = bench.runtime;
     let mut group = bench.group(&name, turns, Cores::One.here()?)?;
     let ours = |times| {
@@ -128,6 +145,22 @@ fn wake_ups(bench: &mut Bench<'_>, cores: Cores) -> io::Result<()> {
     let mut group =
         bench.group(&format!("wake-up there and back, cores: {cores:?}"), WAKE_UPS, cores.here()?)?;
     group.pair(["events", "eventfds"], &mut ours, &mut limit)?;
+    drop(group);
+    bench.end(ours)?;
+    bench.end(limit)
+}
+
+fn rounds(bench: &mut Bench<'_>, cores: Cores) -> io::Result<()> {
+    let (here, there) = (cores.here()?, cores.there()?);
+    // This process is the first party.
+    let core = |number: usize| if number.is_multiple_of(2) { here } else { there };
+    let mut ours = bench.runtime.block_on(ours::Rounds::start(PARTIES, core))?;
+    let limit = limit::Rounds::start(PARTIES, |pipe, memory, bells, number| {
+        meet(pipe, memory, bells, number, core(number))
+    });
+    let mut limit = bench.runtime.block_on(limit)?;
+    let mut group = bench.group(&format!("round of {PARTIES} parties, cores: {cores:?}"), ROUNDS, here)?;
+    group.pair(["barrier", "eventfds"], &mut ours, &mut limit)?;
     drop(group);
     bench.end(ours)?;
     bench.end(limit)

@@ -1,8 +1,8 @@
-//! Our locks, events and blobs, as contenders.
+//! Our locks, events, barriers and blobs, as contenders.
 
 use std::io;
 
-use procession::shared::{Blob, Event, Mutex};
+use procession::shared::{Barrier, Blob, Event, Mutex};
 use procession::{Failure, Pipe, pipe, process};
 use procession_bench::{Contender, Peer, same, stay_on};
 
@@ -107,6 +107,62 @@ impl Contender for Events {
     fn into_peer(self) -> Peer {
         self.last.set();
         self.asked.set();
+        self.peer
+    }
+}
+
+#[process]
+async fn meets(mut pipe: Pipe<u64, u64>, barrier: Barrier, core: usize) -> Result<(), Failure> {
+    stay_on(core)?;
+    while let Some(times) = pipe.recv().await? {
+        for _ in 0..times {
+            barrier.wait().await?;
+        }
+        pipe.send(times).await?;
+    }
+    Ok(())
+}
+
+/// Processes that wait for each other, round by round.
+#[derive(Debug)]
+pub(super) struct Rounds {
+    barrier: Barrier,
+    pipes: Vec<Pipe<u64, u64>>,
+    peer: Peer,
+}
+
+impl Rounds {
+    /// This process is the first party, and each of the others is on a core by its number.
+    pub(super) async fn start(parties: usize, core: impl Fn(usize) -> usize) -> io::Result<Self> {
+        let (barrier, mut pipes, mut calls) = (Barrier::new(parties).map_err(other)?, Vec::new(), Vec::new());
+        for number in 1..parties {
+            let (pipe, theirs) = pipe()?;
+            pipes.push(pipe);
+            calls.push(meets(theirs, barrier.clone(), core(number)));
+        }
+        Ok(Self { barrier, pipes, peer: Peer::start_all(calls).await? })
+    }
+}
+
+impl Contender for Rounds {
+    async fn run(&mut self, times: u64) -> io::Result<()> {
+        for pipe in &mut self.pipes {
+            pipe.send(times).await.map_err(other)?;
+        }
+        for _ in 0..times {
+            self.barrier.wait().await.map_err(other)?;
+        }
+        for pipe in &mut self.pipes {
+            same(pipe.recv().await.map_err(other)?, times)?;
+        }
+        Ok(())
+    }
+
+    fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    fn into_peer(self) -> Peer {
         self.peer
     }
 }

@@ -21,10 +21,10 @@ pub trait Contender {
     fn into_peer(self) -> Peer;
 }
 
-/// The child of a contender: it returns when its link to this process is closed.
+/// The child of a contender, or several: they return when their links to this process are closed.
 #[derive(Debug)]
 pub struct Peer {
-    process: Process<Result<(), Failure>>,
+    processes: Vec<Process<Result<(), Failure>>>,
 }
 
 impl Peer {
@@ -33,22 +33,40 @@ impl Peer {
     /// # Errors
     /// If it cannot be started.
     pub async fn start(call: Call<Result<(), Failure>>) -> io::Result<Self> {
-        Ok(Self { process: call.spawn().await.map_err(io::Error::other)? })
+        Self::start_all([call]).await
     }
 
-    /// Waits for its end.
+    /// Starts several.
     ///
     /// # Errors
-    /// If it has failed.
+    /// If one cannot be started.
+    pub async fn start_all(calls: impl IntoIterator<Item = Call<Result<(), Failure>>>) -> io::Result<Self> {
+        let mut processes = Vec::new();
+        for call in calls {
+            processes.push(call.spawn().await.map_err(io::Error::other)?);
+        }
+        Ok(Self { processes })
+    }
+
+    /// Waits for the end of each.
+    ///
+    /// # Errors
+    /// If one has failed.
     pub async fn end(mut self) -> io::Result<()> {
-        self.process.join().await.map_err(io::Error::other)?.map_err(io::Error::other)
+        for process in &mut self.processes {
+            process.join().await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        }
+        Ok(())
     }
 
     /// The time of processors that it has used so far, and this process with it.
     fn processor_time(&self) -> io::Result<Duration> {
-        let pid = i32::try_from(self.process.pid()).map_err(io::Error::other)?;
-        let there = ClockId::pid_cpu_clock_id(Pid::from_raw(pid))?.now()?;
-        Ok(Duration::from(there) + Duration::from(ClockId::CLOCK_PROCESS_CPUTIME_ID.now()?))
+        let mut used = Duration::from(ClockId::CLOCK_PROCESS_CPUTIME_ID.now()?);
+        for process in &self.processes {
+            let pid = i32::try_from(process.pid()).map_err(io::Error::other)?;
+            used += Duration::from(ClockId::pid_cpu_clock_id(Pid::from_raw(pid))?.now()?);
+        }
+        Ok(used)
     }
 }
 

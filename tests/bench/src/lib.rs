@@ -6,7 +6,7 @@
 //! | `cargo bench -p procession-bench --bench start` | a start, a number in, one out, the exit seen; its ratio to the limit |
 //! | `cargo bench -p procession-bench --bench warm` | a number in, one out, where the process is there already |
 //! | `cargo bench -p procession-bench --bench pipes` | messages through pipes: round trips, one way, long bodies, handles |
-//! | `cargo bench -p procession-bench --bench shared` | locks, events and blobs in shared memory; what a death costs the next owner |
+//! | `cargo bench -p procession-bench --bench shared` | locks, events, barriers and blobs in shared memory; what a death costs the next owner |
 //! | `cargo bench -p procession-bench --bench idle` | the memory of a child that waits |
 //!
 //! Times differ from machine to machine and from hour to hour. What counts are ratios within one run.

@@ -21,13 +21,13 @@ pub fn watched(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }.map_err(Into::into)
 }
 
-fn ring(descriptor: &AsyncFd<OwnedFd>) -> io::Result<()> {
+pub(super) fn ring(descriptor: &AsyncFd<OwnedFd>) -> io::Result<()> {
     write(descriptor.get_ref(), &1_u64.to_ne_bytes())?;
     Ok(())
 }
 
 /// Waits until it is rung; gives how often.
-async fn rung(descriptor: &AsyncFd<OwnedFd>) -> io::Result<u64> {
+pub(super) async fn rung(descriptor: &AsyncFd<OwnedFd>) -> io::Result<u64> {
     let mut count = [0; 8];
     descriptor.async_io(Interest::READABLE, |descriptor| Ok(read(descriptor, &mut count)?)).await?;
     Ok(u64::from_ne_bytes(count))

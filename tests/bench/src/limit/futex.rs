@@ -40,6 +40,11 @@ impl FutexLock {
         }
     }
 
+    /// The number, for who needs no lock.
+    pub(super) const fn number(&self) -> &AtomicU64 {
+        &self.value
+    }
+
     #[inline]
     fn lock(&self) {
         if self.state.compare_exchange(FREE, LOCKED, Acquire, Relaxed).is_err() {
@@ -74,9 +79,14 @@ impl FutexLocks {
         Self::map(memory)
     }
 
-    fn map(memory: OwnedFd) -> io::Result<Self> {
+    pub(super) fn map(memory: OwnedFd) -> io::Result<Self> {
         let memory = File::from(memory);
         Ok(Self { mapping: MmapOptions::new().populate().map_raw(&memory)?, memory })
+    }
+
+    /// Another descriptor of the memory.
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        Ok(self.memory.try_clone()?.into())
     }
 
     /// All of them.
@@ -130,7 +140,7 @@ impl FutexCounts {
         child: impl FnOnce(Pipe<u64, u64>, Passed<OwnedFd>) -> Call<Result<(), Failure>>,
     ) -> io::Result<Self> {
         let (locks, (pipe, theirs)) = (FutexLocks::new(1)?, pipe()?);
-        let memory = Passed::new(locks.memory.try_clone()?.into())?;
+        let memory = Passed::new(locks.descriptor()?)?;
         Ok(Self { locks, pipe, peer: Peer::start(child(theirs, memory)).await? })
     }
 }

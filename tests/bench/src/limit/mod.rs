@@ -13,6 +13,7 @@
 //! | [`Rights`] | a descriptor: `SCM_RIGHTS` |
 //! | [`FutexLock`], [`FutexCounts`] | a lock in shared memory: a futex |
 //! | [`Rings`] | to wake a task of another process: an eventfd and `AsyncFd` |
+//! | [`Rounds`] | tasks that wait for each other: a count in shared memory, an eventfd and `AsyncFd` for each |
 //! | [`HandedMemory`] | memory handed over as it is: `SCM_RIGHTS` and `mmap(2)` |
 //!
 //! The first four run this program once more, with an argument by which [`was_child`] knows it. The child of the others
@@ -28,6 +29,7 @@ mod link;
 mod message;
 mod rights;
 mod round_trip;
+mod rounds;
 mod serve;
 mod server;
 mod slab;
@@ -46,6 +48,7 @@ pub use handed::{HandedMemory, map_memory};
 pub use link::Answers;
 pub use rights::{Rights, echo_rights};
 pub use round_trip::RoundTrip;
+pub use rounds::{Rounds, meet};
 pub use server::{Forked, Server};
 pub use slab::{SharedSlabs, Slabs, empty_slabs};
 pub use stream::{Streamed, read_bodies};
