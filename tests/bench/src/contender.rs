@@ -21,8 +21,8 @@ pub trait Contender {
     fn into_peer(self) -> Peer;
 }
 
-/// The child of a contender, or several: they return when their links to this process are closed.
-#[derive(Debug)]
+/// The child of a contender, or several, or none: they return when their links to this process are closed.
+#[derive(Debug, Default)]
 pub struct Peer {
     processes: Vec<Process<Result<(), Failure>>>,
 }
@@ -33,7 +33,7 @@ impl Peer {
     /// # Errors
     /// If it cannot be started.
     pub async fn start(call: Call<Result<(), Failure>>) -> io::Result<Self> {
-        Self::start_all([call]).await
+        Self::default().and(call).await
     }
 
     /// Starts several.
@@ -41,11 +41,20 @@ impl Peer {
     /// # Errors
     /// If one cannot be started.
     pub async fn start_all(calls: impl IntoIterator<Item = Call<Result<(), Failure>>>) -> io::Result<Self> {
-        let mut processes = Vec::new();
+        let mut peer = Self::default();
         for call in calls {
-            processes.push(call.spawn().await.map_err(io::Error::other)?);
+            peer = peer.and(call).await?;
         }
-        Ok(Self { processes })
+        Ok(peer)
+    }
+
+    /// Starts another one beside it.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn and(mut self, call: Call<Result<(), Failure>>) -> io::Result<Self> {
+        self.processes.push(call.spawn().await.map_err(io::Error::other)?);
+        Ok(self)
     }
 
     /// Waits for the end of each.

@@ -14,6 +14,8 @@
 //! | [`FutexLock`], [`FutexCounts`] | a lock in shared memory: a futex |
 //! | [`Rings`] | to wake a task of another process: an eventfd and `AsyncFd` |
 //! | [`Rounds`] | tasks that wait for each other: a count in shared memory, an eventfd and `AsyncFd` for each |
+//! | [`Words`] | the same where both look for a while before they sleep |
+//! | [`Queue`] | messages of many to many: a ring in shared memory, and eventfds for those that sleep |
 //! | [`HandedMemory`] | memory handed over as it is: `SCM_RIGHTS` and `mmap(2)` |
 //!
 //! The first four run this program once more, with an argument by which [`was_child`] knows it. The child of the others
@@ -27,6 +29,7 @@ mod futex;
 mod handed;
 mod link;
 mod message;
+mod queue;
 mod rights;
 mod round_trip;
 mod rounds;
@@ -35,6 +38,7 @@ mod server;
 mod slab;
 mod stream;
 mod system;
+mod words;
 
 use std::io;
 use std::process::ExitStatus;
@@ -46,12 +50,14 @@ pub use frames::{FramedOneWay, FramedRoundTrip, echo_frames, take_frames};
 pub use futex::{FutexCounts, FutexLock, FutexLocks, count_by_futex};
 pub use handed::{HandedMemory, map_memory};
 pub use link::Answers;
+pub use queue::{Queue, SharedQueue};
 pub use rights::{Rights, echo_rights};
 pub use round_trip::RoundTrip;
 pub use rounds::{Rounds, meet};
 pub use server::{Forked, Server};
 pub use slab::{SharedSlabs, Slabs, empty_slabs};
 pub use stream::{Streamed, read_bodies};
+pub use words::{SharedWords, Words, answer_words};
 
 /// Does a child's part and gives `true`, if this process is a child of a limit. The first line of `main`.
 ///
