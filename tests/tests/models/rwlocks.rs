@@ -23,6 +23,8 @@ enum Mistake {
 enum Role {
     Reads,
     Writes,
+    /// Writes, and then takes part no more.
+    Leaves,
 }
 
 /// Each process reads, or writes what it has read and one more.
@@ -164,6 +166,11 @@ impl Process for RwLocks {
         match self.roles[number] {
             Role::Reads => self.read(number, self.who[number]),
             Role::Writes => self.write(number, self.who[number]),
+            Role::Leaves => {
+                self.write(number, self.who[number]);
+                self.members().remove(self.who[number]);
+                self.world.stir();
+            }
         }
     }
 
@@ -206,6 +213,11 @@ fn nobody_writes_beside_one_that_reads() {
 fn explore_three(every: usize, roles: &'static [Role], mistake: Mistake) {
     let bounds = Bounds { processes: roles.len(), preemptions: 1 };
     bounds.explore_some_deaths(every, move |world| RwLocks::new(world, roles, mistake));
+}
+
+#[test]
+fn who_has_left_has_unlocked() {
+    explore(&[Role::Leaves, Role::Reads], Mistake::None);
 }
 
 #[test]

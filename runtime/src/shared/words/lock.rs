@@ -180,12 +180,20 @@ impl Lock {
     /// that the value is whole. If a live member owns it, gives which.
     pub(crate) fn look(&self, members: Members<'_>) -> Result<(usize, bool), Option<Member>> {
         // Acquire: what the last owner has written is there.
-        let word = self.word.load(Acquire);
-        let (is_owned, owner) = (word & OWNERS != 0, owner_of(word));
-        if is_owned && owner.is_none_or(|owner| members.contains(owner)) {
-            return Err(owner);
+        let mut word = self.word.load(Acquire);
+        for _ in 0..TRIES {
+            let (is_owned, owner) = (word & OWNERS != 0, owner_of(word));
+            if is_owned && owner.is_none_or(|owner| members.contains(owner)) {
+                return Err(owner);
+            }
+            // Once more, behind the look at the members: it may have been released before the owner left or died.
+            let again = self.word.load(Acquire);
+            if !is_owned || again == word {
+                return Ok((buffer_of(word), is_owned || word & DIED != 0));
+            }
+            word = again;
         }
-        Ok((buffer_of(word), is_owned || word & DIED != 0))
+        Err(owner_of(word))
     }
 
     /// Says that the value is whole, although an owner died, without acquiring it. Who sleeps is to be woken.
