@@ -2,8 +2,9 @@
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
+
+use nix::unistd::{SysconfVar, sysconf};
 
 /// Whether it pays to look again for a moment: where the other side runs on another core and answers at once, sleeping and being
 /// woken takes twenty times as long as the answer. Where it shares this core, it does not answer before this one sleeps.
@@ -24,9 +25,9 @@ const LONG: Duration = Duration::from_micros(60);
 const CREDIT: u32 = 16;
 const MOST: u32 = 10;
 
-/// Whether anybody can run while this process does.
+/// Whether anybody can run while this process does: this one may be kept on one core, and the other side on another.
 static HAS_CORES: LazyLock<bool> =
-    LazyLock::new(|| available_parallelism().is_ok_and(|cores| cores.get() > 1));
+    LazyLock::new(|| matches!(sysconf(SysconfVar::_NPROCESSORS_ONLN), Ok(Some(cores)) if cores > 1));
 
 impl Spin {
     /// Looks for something that is not there yet, if that pays.
