@@ -78,6 +78,13 @@ impl End {
         self.read(slot)
     }
 
+    /// The same, without a word to those that wait for it: they are told of many at once, by [`Channel::freed`].
+    pub(super) fn read_and_free_quietly<T: Message>(&self, slot: usize) -> Result<T, RecvError> {
+        let does = |channel: &Channel, slot| channel.ring().free(slot);
+        let _freed = Afterwards { channel: &self.channel, slot: Some(slot), does };
+        self.read(slot)
+    }
+
     /// Reads the message of a slot that this process holds; if that panics, it is given back.
     pub(super) fn read_held<T: Message>(&self, slot: usize) -> Result<T, RecvError> {
         let mut given_back =

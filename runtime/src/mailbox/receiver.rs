@@ -108,7 +108,14 @@ impl<T: Message, C: Carrier> Receiver<T, C> {
         }
         let Some(first) = self.recv().await else { return 0 };
         messages.push(first);
-        let rest = std::iter::from_fn(|| self.read(self.channel().take(Receipt::Final)?));
+        let mut quiet = Quiet { channel: self.channel(), slots: 0 };
+        let rest = std::iter::from_fn(|| match self.channel().take(Receipt::Final)? {
+            Found::InSlot(slot) => {
+                quiet.count();
+                Some(self.end.read_and_free_quietly(slot))
+            }
+            found => self.read(found),
+        });
         let readable = rest
             .take(limit - 1)
             .filter_map(|read| read.inspect_err(|error| self.end.count_unreadable(error)).ok());
@@ -195,6 +202,35 @@ impl<T: Message> Receiver<T> {
                 Ok(message) => return Some(message),
                 Err(error) => self.end.count_unreadable(&error),
             }
+        }
+    }
+}
+
+/// Slots that this process frees, of which those that wait are told now and then, and at the end, also if the `Deserialize`
+/// of a message panics.
+struct Quiet<'a> {
+    channel: &'a Channel,
+    slots: usize,
+}
+
+impl Quiet<'_> {
+    /// How many they are told of at once.
+    const MOST: usize = 32;
+
+    /// Counts a slot that will be freed.
+    fn count(&mut self) {
+        if self.slots == Self::MOST {
+            self.channel.freed();
+            self.slots = 0;
+        }
+        self.slots += 1;
+    }
+}
+
+impl Drop for Quiet<'_> {
+    fn drop(&mut self) {
+        if self.slots > 0 {
+            self.channel.freed();
         }
     }
 }
