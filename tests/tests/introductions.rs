@@ -226,8 +226,7 @@ under_both!(two_children_talk);
 
 /// Rows 1.8 and 3.4. Here the children have ended before the first list is received.
 fn lists_through_a_queue(method: StartMethod) -> Result<(), NotPassed> {
-    let outcome =
-        Isolated::new(module_path!(), "lists_through_a_queue").under(method).outcome(queue::main);
+    let outcome = Isolated::new(module_path!(), "lists_through_a_queue").under(method).outcome(queue::main);
     let expected = ["['one', 'two', 3]", "['u', 0, 'hello']"];
     assert_eq!(lines_with(&outcome, '['), expected);
     assert_eq!(printed_by("queue"), expected);
