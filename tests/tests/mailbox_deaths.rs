@@ -1,5 +1,6 @@
 //! Mailboxes whose processes are killed, stopped, forked, or leave: requirements 22 to 24, and what CPython's queues suffer from.
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+#![expect(clippy::print_stdout, reason = "libtest captures it, and shows it where the test fails")]
 
 use std::future::Future;
 use std::process::Command;

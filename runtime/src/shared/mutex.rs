@@ -236,6 +236,16 @@ impl<'a, T: Plain> MutexGuard<'a, T> {
     }
 }
 
+impl<T: Plain> MutexGuard<'_, T> {
+    /// The same, with its lock to itself.
+    pub(super) fn into_static(mut self) -> MutexGuard<'static, T> {
+        let of = self.of.take().expect("a guard has its lock until it is dropped");
+        let mutex = (*of).clone();
+        of.end();
+        MutexGuard::with_its_own(mutex, self.held)
+    }
+}
+
 /// What a guard was of.
 pub(super) enum Unlocked<'a, T> {
     Borrowed(&'a Mutex<T>),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex as Cell, MutexGuard as Locked, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -109,17 +110,21 @@ impl<T: Plain> fmt::Debug for ReentrantMutex<T> {
 }
 
 /// A share in a [`ReentrantMutex`] that is locked: it is unlocked when the last one is dropped, and the value committed then.
-pub struct ReentrantGuard<'a, T: Plain>(Arc<Cell<MutexGuard<'a, T>>>);
+pub struct ReentrantGuard<'a, T: Plain> {
+    /// One that borrows nothing: in a cell it could not be taken for one that lives shorter.
+    guard: Arc<Cell<MutexGuard<'static, T>>>,
+    is: PhantomData<&'a ReentrantMutex<T>>,
+}
 
 impl<'a, T: Plain> ReentrantGuard<'a, T> {
     fn new(guard: MutexGuard<'a, T>) -> Self {
-        Self(Arc::new(Cell::new(guard)))
+        Self { guard: Arc::new(Cell::new(guard.into_static())), is: PhantomData }
     }
 
     /// Locks again: the lock stays locked until this guard is dropped, too.
     #[must_use = "it unlocks when it is dropped"]
     pub fn reenter(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self { guard: Arc::clone(&self.guard), is: PhantomData }
     }
 
     /// The value, with what any guard has changed.
@@ -145,7 +150,7 @@ impl<'a, T: Plain> ReentrantGuard<'a, T> {
     /// How many guards there are.
     #[must_use]
     pub fn depth(&self) -> usize {
-        Arc::strong_count(&self.0)
+        Arc::strong_count(&self.guard)
     }
 
     /// As [`MutexGuard::token`].
@@ -154,8 +159,8 @@ impl<'a, T: Plain> ReentrantGuard<'a, T> {
         self.cell().token()
     }
 
-    fn cell(&self) -> Locked<'_, MutexGuard<'a, T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cell(&self) -> Locked<'_, MutexGuard<'static, T>> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

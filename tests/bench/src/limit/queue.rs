@@ -66,9 +66,11 @@ impl SharedQueue {
     /// Makes one, with room for as many messages as a power of two, each of so many words.
     ///
     /// # Errors
-    /// If the system has no memory or no descriptors for it.
+    /// If the capacity is no power of two, or the system has no memory or no descriptors for it.
     pub fn new(capacity: usize, length: usize) -> io::Result<Self> {
-        assert!(capacity.is_power_of_two());
+        if !capacity.is_power_of_two() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let memory = memfd_create(c"limit", MemfdFlags::CLOEXEC)?;
         ftruncate(&memory, (2 * size_of::<End>() + 8 * stride(length) * capacity) as u64)?;
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK | EventfdFlags::SEMAPHORE;
@@ -80,11 +82,13 @@ impl SharedQueue {
     /// The queue, in the current runtime.
     ///
     /// # Errors
-    /// Those of the descriptors, and of `mmap(2)`.
+    /// Those of the descriptors, and of `mmap(2)`; if the memory is too short.
     pub fn open(self) -> io::Result<Queue> {
         let Self { memory, eventfds: [senders, receivers], capacity, length } = self;
         let mapping = MmapOptions::new().populate().map_raw(&File::from(memory.into_inner()?))?;
-        assert!(mapping.len() >= 2 * size_of::<End>() + 8 * stride(length) * capacity);
+        if mapping.len() < 2 * size_of::<End>() + 8 * stride(length) * capacity {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         let eventfds = [watched(senders.into_inner()?)?, watched(receivers.into_inner()?)?];
         Ok(Queue { mapping, eventfds, capacity, length })
     }
