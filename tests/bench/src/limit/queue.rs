@@ -54,9 +54,6 @@ const RECEIVERS: usize = 1;
 /// How often to look for a cell before sleeping: for some microseconds.
 const LOOKS: usize = 100;
 
-/// Those that send are woken when so many were received.
-const BATCH: u64 = 64;
-
 /// In words: the number of its turn, and the message, in whole cache lines.
 fn stride(length: usize) -> usize {
     (1 + length).next_multiple_of(8)
@@ -190,7 +187,6 @@ impl Queue {
         let (turn, words) = self.cell(position);
         words.iter().zip(message).for_each(|(word, to)| *to = word.load(Relaxed));
         turn.store(self.turn(position) + 2, Release);
-        // Who sends is not woken for one cell.
-        if position.is_multiple_of(BATCH) { self.wake(SENDERS) } else { Ok(()) }
+        self.wake(SENDERS)
     }
 }
