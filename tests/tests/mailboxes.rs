@@ -9,7 +9,7 @@ use procession::mailbox::{
     Builder, Handles, Receiver, SendError, Sender, TryRecvError, TrySendError, WeakSender,
 };
 use procession::{EncodeError, Failure, Limits, Process, ProcessSet, mailbox, process, simplex};
-use procession_tests::{isolated, patience};
+use procession_tests::{isolated, open_fds, patience};
 use tokio::time::timeout;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -377,6 +377,15 @@ isolated! {
         assert_eq!((in_time(inbox.recv()).await, in_time(inbox.recv()).await), (Some(1), None));
     }
 
+    /// Seven descriptors for an end, as the docs say, and one more for the other end in the same process.
+    async fn descriptors() {
+        let before = open_fds().len();
+        let (outbox, inbox) = mailbox::<u64>(4).unwrap();
+        assert_eq!(open_fds().len() - before, 8);
+        assert_eq!(in_time(counts_for(outbox.clone())).await.unwrap(), 7);
+        drop((outbox, inbox));
+    }
+
     async fn no_such_mailbox() {
         for capacity in [0, 40_000, usize::MAX] {
             mailbox::<u64>(capacity).unwrap_err();
@@ -391,6 +400,14 @@ async fn answers(inbox: Receiver<(u64, Sender<u64>), Handles>) -> Result<(), Fai
         reply.send(2 * n).await?;
     }
     Ok(())
+}
+
+/// How many descriptors an end takes that is the only one in a process.
+#[process]
+async fn counts_for(outbox: Sender<u64>) -> usize {
+    let with_it = open_fds().len();
+    drop(outbox);
+    with_it - open_fds().len()
 }
 
 #[process]

@@ -424,12 +424,11 @@ impl Channel {
 
     /// Looks whether those have died that have slots: where nobody waits, nobody watches.
     pub(super) fn look_for_deaths(&self) {
-        self.looked_into.store(NEVER, Relaxed);
         let me = self.me();
         let owners = self.ring().owners().filter(|owner| Some(*owner) != me);
         owners.for_each(|owner| self.attachment().check(owner));
         // Others may have seen it first, which tells this process nothing.
-        self.looked_into.store(u64::MAX, Relaxed);
+        self.looked_into.store(NEVER, Relaxed);
     }
 
     pub(super) fn to_receive(&self) -> Waiting<'_> {
@@ -462,15 +461,16 @@ impl Channel {
         context: &mut Context<'_>,
         waiting: &mut Waiting<'_>,
     ) -> Poll<Option<usize>> {
+        let is_over = || self.is_closed() && self.is_drained();
         let attempt = || match self.take_poisoned() {
             Some(slot) => Some(Some(slot)),
-            None => (self.is_closed() && self.is_drained()).then_some(None),
+            None => is_over().then_some(None),
         };
         let is_to_sleep = || {
             self.watch();
             // As in `poll_drained`: what was freed before is seen here.
             self.senders.catch_up();
-            !(self.is_closed() && self.is_drained())
+            !is_over()
         };
         waiting.poll(context, attempt, is_to_sleep)
     }

@@ -4,12 +4,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::buffer::spare_capacity;
 use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::{pread, pwrite, retry_on_intr};
 
 use super::channel::Config;
-use crate::wire::memory::{new_memory, room, seals_of};
+use crate::wire::memory::{new_memory, read_at, seals_of, write_at};
 
 /// A memory beside the region, in which each slot has a range as long as the longest message. Nothing is allocated before it is
 /// written, and nobody maps it: what is written and read by calls of the system can be an error, but never a fault, whatever
@@ -53,32 +51,11 @@ impl Large {
     }
 
     pub(super) fn write(&self, slot: usize, message: &[u8]) -> io::Result<()> {
-        let at = self.at(slot);
-        if room().is_some_and(|room| room < at + message.len() as u64) {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let mut written = 0;
-        while written < message.len() {
-            let count = retry_on_intr(|| pwrite(&self.memory, &message[written..], at + written as u64))?;
-            if count == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            written += count;
-        }
-        Ok(())
+        write_at(&self.memory, self.at(slot), message)
     }
 
     pub(super) fn read(&self, slot: usize, length: usize, room: &mut Vec<u8>) -> io::Result<()> {
-        room.clear();
-        room.try_reserve_exact(length).map_err(|_none| io::ErrorKind::OutOfMemory)?;
-        while room.len() < length {
-            let at = self.at(slot) + room.len() as u64;
-            if retry_on_intr(|| pread(&self.memory, spare_capacity(room), at))? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-        room.truncate(length);
-        Ok(())
+        read_at(&self.memory, self.at(slot), length, room)
     }
 
     /// Gives back the memory of a message that was read, but for the first part.

@@ -4,15 +4,15 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::buffer::spare_capacity;
-use rustix::io::{Errno, pread, pwrite, retry_on_intr};
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::{set_socket_send_buffer_size, socket_domain, socket_type};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
 
 use super::lives::Role;
+use crate::pipe::uninterrupted;
 use crate::wire::Parcel;
 use crate::wire::handles::{MAX_HANDLES, receive_now, send_now};
-use crate::wire::memory::{new_memory, room, seals_of};
+use crate::wire::memory::{new_memory, read_at, seals_of, write_at};
 
 /// A side of a pair of sockets that keep packets whole (`SOCK_SEQPACKET` in `unix(7)`): all senders have the one, all receivers the
 /// other. What was sent is the kernel's, whoever dies, and each packet goes to one receiver.
@@ -153,15 +153,6 @@ impl Socket {
     }
 }
 
-fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return other,
-        }
-    }
-}
-
 fn read_header(packet: &[u8]) -> Option<(Ticket, u64)> {
     let (header, _) = packet.split_at_checked(HEADER)?;
     let (words, _) = header.as_chunks::<8>();
@@ -171,17 +162,8 @@ fn read_header(packet: &[u8]) -> Option<(Ticket, u64)> {
 }
 
 fn new_memory_of(bytes: &[u8]) -> io::Result<OwnedFd> {
-    if room().is_some_and(|room| room < bytes.len() as u64) {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
     let memory = new_memory(c"procession-message")?;
-    let mut written = 0;
-    while written < bytes.len() {
-        match retry_on_intr(|| pwrite(&memory, &bytes[written..], written as u64))? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            count => written += count,
-        }
-    }
+    write_at(&memory, 0, bytes)?;
     Ok(memory)
 }
 
@@ -189,14 +171,6 @@ fn read_memory(memory: &OwnedFd, length: u64, largest: u64, mut room: Vec<u8>) -
     seals_of(memory)?;
     let length =
         usize::try_from(length).ok().filter(|_| length <= largest).ok_or(io::ErrorKind::InvalidData)?;
-    room.clear();
-    room.try_reserve_exact(length).map_err(|_none| io::ErrorKind::OutOfMemory)?;
-    while room.len() < length {
-        let at = room.len() as u64;
-        if retry_on_intr(|| pread(memory, spare_capacity(&mut room), at))? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-    room.truncate(length);
+    read_at(memory, 0, length, &mut room)?;
     Ok(room)
 }

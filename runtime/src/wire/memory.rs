@@ -5,8 +5,9 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_get_seals, fstatfs, memfd_create};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 use rustix::process::{Resource, getrlimit};
 
 /// Makes an empty memory, which can be sealed. The name is for those who look at `/proc` alone.
@@ -56,6 +57,42 @@ fn available() -> Option<u64> {
 /// How many bytes a memory may have. Beyond them the kernel sends SIGXFSZ, which ends the process.
 pub(crate) fn room() -> Option<u64> {
     getrlimit(Resource::Fsize).current
+}
+
+/// Writes bytes to a place in a memory, by calls of the system: where there is no room for them that is an error, and no fault.
+///
+/// # Errors
+/// If there is no memory for them, or this process may not have a memory that is as long.
+pub(crate) fn write_at(memory: &OwnedFd, at: u64, bytes: &[u8]) -> io::Result<()> {
+    if room().is_some_and(|room| room < at.saturating_add(bytes.len() as u64)) {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut written = 0;
+    while written < bytes.len() {
+        match retry_on_intr(|| pwrite(memory, &bytes[written..], at + written as u64))? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => written += count,
+        }
+    }
+    Ok(())
+}
+
+/// Reads so many bytes from a place in a memory into a vector, in place of what that has. Nobody can cut such a reading short but by an
+/// error, so that the memory need not be sealed.
+///
+/// # Errors
+/// If they are not there, or there is no room for them.
+pub(crate) fn read_at(memory: &OwnedFd, at: u64, length: usize, into: &mut Vec<u8>) -> io::Result<()> {
+    into.clear();
+    into.try_reserve_exact(length).map_err(|_none| io::ErrorKind::OutOfMemory)?;
+    while into.len() < length {
+        let from = at + into.len() as u64;
+        if retry_on_intr(|| pread(memory, spare_capacity(into), from))? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    into.truncate(length);
+    Ok(())
 }
 
 /// The seals of a memory.
