@@ -97,6 +97,7 @@ pub use error::{RecvError, SendError, TryRecvError, TrySendError};
 pub(crate) use lingering::{is_unwritten, written};
 pub use receiver::Receiver;
 pub use sender::Sender;
+pub(crate) use travel::Held;
 pub(crate) use watch::uninterrupted;
 
 /// Makes a pipe for messages one way. Python's `Pipe(duplex=False)`.

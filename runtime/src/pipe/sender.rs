@@ -159,6 +159,12 @@ impl<T> Sender<T> {
         poll_fn(|context| self.poll_written(context, Outbox::is_empty)).await
     }
 
+    /// Writes as much of what was accepted as the kernel takes now.
+    pub(crate) fn write_now(&self) {
+        // What is left is for the control thread, and an error is told to whoever sends next.
+        let _ = self.outbox.write();
+    }
+
     /// As [`flush`](Self::flush), blocking this thread meanwhile.
     ///
     /// # Errors

@@ -23,7 +23,8 @@ impl Serialize for Given<'_> {
 }
 
 /// A descriptor that more than one process may have.
-pub(super) struct Held(pub(super) Arc<OwnedFd>);
+#[derive(Debug)]
+pub(crate) struct Held(pub(crate) Arc<OwnedFd>);
 
 impl Serialize for Held {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
