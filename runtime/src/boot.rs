@@ -367,7 +367,7 @@ fn prepare(
     }
 }
 
-fn runtime(threads: usize) -> std::io::Result<Runtime> {
+pub(crate) fn runtime(threads: usize) -> std::io::Result<Runtime> {
     let mut builder = match threads {
         0 => Builder::new_current_thread(),
         threads => {

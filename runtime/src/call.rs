@@ -86,6 +86,10 @@ impl<T> Call<T> {
         self.plan
     }
 
+    pub(crate) fn into_parts(self) -> (Plan, Read<T>) {
+        (self.plan, self.read)
+    }
+
     /// Names the process, instead of after its function and a number.
     ///
     /// The name stands in errors, in [`current`](crate::current), and, its first 15 bytes, in `ps`.

@@ -120,6 +120,29 @@ pub enum Cause {
         /// Why not.
         reason: String,
     },
+    /// The [pool](crate::Pool) was closed, or has been killed: it takes no more tasks.
+    #[error("was not run: its pool is closed")]
+    Closed,
+    /// The task has ended so many workers of its pool, one after the other, that it is not tried again.
+    #[error("has ended {deaths} workers, and is not tried again")]
+    Poisoned {
+        /// How many.
+        deaths: u32,
+    },
+    /// The workers of the pool could not be kept up: one after the other has ended before it could run anything.
+    #[error("was not run: {deaths} workers in a row could not be had, the last because it {last}")]
+    RestartLimit {
+        /// How many.
+        deaths: u32,
+        /// What became of the last one.
+        last: String,
+    },
+    /// The stream that a [map](crate::Pool::try_map_stream) takes its items from has failed.
+    #[error("has lost its input: {reason}")]
+    Input {
+        /// What the stream said.
+        reason: String,
+    },
     /// The value was taken before, by an earlier `join`.
     #[error("has given its value before")]
     Taken,
@@ -145,6 +168,8 @@ pub enum Stage {
     Server,
     /// A [preload](fn@crate::preload) did not succeed.
     Preload,
+    /// What a worker of a [pool](crate::Pool) does first did not succeed.
+    Init,
 }
 
 impl fmt::Display for Stage {
@@ -158,6 +183,7 @@ impl fmt::Display for Stage {
             Self::Boot => "boot",
             Self::Server => "fork server",
             Self::Preload => "preload",
+            Self::Init => "init",
         })
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::entry::Entry;
-use crate::error::Cause;
+use crate::error::{Cause, Stage};
 use crate::surroundings::Surroundings;
 use crate::wire::{EncodeError, Limits, Packet};
 
@@ -79,6 +79,16 @@ impl Plan {
         }
         self.limits.check_handles(arguments.handles.len())?;
         Ok(arguments)
+    }
+
+    /// Whether it can run in a process that it has not for itself.
+    pub(crate) fn check_that_it_is_a_task(&self) -> Result<(), Cause> {
+        if self.surroundings.are_the_parents() {
+            return Ok(());
+        }
+        let reason = "environment, directory, streams and limits are those of a process, and a task has none of its own: \
+                      set them in the function, or for all workers of the pool";
+        Err(Cause::start(Stage::Setup, reason))
     }
 
     /// What runs: the arguments' handles go with it, and are closed here as soon as the child has them.

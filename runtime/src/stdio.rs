@@ -110,6 +110,14 @@ impl Stdio {
         }
     }
 
+    pub(crate) const fn is_null(&self) -> bool {
+        matches!(self.0, Kind::Null)
+    }
+
+    pub(crate) const fn is_inherited(&self) -> bool {
+        matches!(self.0, Kind::Inherit)
+    }
+
     pub(crate) const fn is_traced(&self) -> bool {
         matches!(self.0, Kind::Traced)
     }

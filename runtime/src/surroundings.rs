@@ -35,6 +35,15 @@ impl Default for Surroundings {
 }
 
 impl Surroundings {
+    /// Whether a call says nothing about them.
+    pub(crate) fn are_the_parents(&self) -> bool {
+        let Self { environment, settings, stdin, stdout, stderr } = self;
+        let Settings { directory, umask, nice, limits } = settings;
+        let streams_are = stdin.is_null() && stdout.is_inherited() && stderr.is_inherited();
+        let settings_are = directory.is_none() && umask.is_none() && *nice == 0 && limits.is_empty();
+        streams_are && settings_are && environment.is_empty()
+    }
+
     /// Whether the parent writes down what the child writes.
     pub(crate) const fn are_traced(&self) -> bool {
         self.stdout.is_traced() || self.stderr.is_traced()

@@ -1,0 +1,234 @@
+//! The course of a map: what goes in, what is under way, what has come out.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::task::coop::poll_proceed;
+
+use super::Shared;
+use super::draft::Draft;
+use super::inbox::Inbox;
+use super::job::{Outcome, Replies};
+use super::source::{Drawn, Source};
+use crate::error::{Cause, ProcessError};
+
+/// How long a job of several items is to take: much longer than to hand it over, and short for who waits.
+const CHUNK: Duration = Duration::from_micros(500);
+
+/// The most items that a job has if nobody says how many.
+const MOST: u64 = 4096;
+
+/// How long the items are to take that are under way for each worker.
+const AHEAD: Duration = Duration::from_millis(4);
+
+/// How many items are under way for each worker at least, and at most, if nobody says how many.
+const ITEMS: (u64, u64) = (4, 1024);
+
+/// What a map was told.
+#[derive(Default)]
+pub(super) struct Options<'a> {
+    pub(super) in_flight: Option<usize>,
+    pub(super) chunk: Option<usize>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) retries: u32,
+    pub(super) on_progress: Option<Box<dyn FnMut(u64) + Send + 'a>>,
+}
+
+/// In which order outcomes are given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// That of the items. What has come out of order waits, and counts as under way.
+    Items,
+    /// That of the items, but for an error, which is given at once. Who collects keeps all of it anyway.
+    Collected,
+    /// That in which they come.
+    Arrival,
+}
+
+/// A map under way.
+pub(super) struct Course<'a, T> {
+    shared: Arc<Shared>,
+    source: Pin<Box<dyn Source<T> + Send + 'a>>,
+    pub(super) options: Options<'a>,
+    inbox: Arc<Inbox>,
+    draft: Draft<T>,
+    has_ended: bool,
+    /// Why the source has failed, until it is told.
+    failed: Option<Cause>,
+    /// What has come, from the first item on that was not given.
+    come: VecDeque<Option<Result<T, ProcessError>>>,
+    given: u64,
+    arrived: u64,
+    /// The time that an item takes, in nanoseconds, once one is known.
+    pace: Option<u64>,
+}
+
+impl<'a, T> Course<'a, T> {
+    pub(super) fn new(shared: &Arc<Shared>, source: impl Source<T> + Send + 'a) -> Self {
+        let inbox = Arc::new(Inbox::default());
+        Self {
+            shared: Arc::clone(shared),
+            source: Box::pin(source),
+            options: Options::default(),
+            draft: Draft::new(Arc::clone(&inbox)),
+            inbox,
+            has_ended: false,
+            failed: None,
+            come: VecDeque::new(),
+            given: 0,
+            arrived: 0,
+            pace: None,
+        }
+    }
+
+    /// How many items are left at least, as far as is known.
+    pub(super) fn left(&self) -> Option<usize> {
+        self.source.left()
+    }
+
+    pub(super) fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+        order: Order,
+    ) -> Poll<Option<Result<T, ProcessError>>> {
+        loop {
+            if let Some(outcome) = self.next_come(order) {
+                return Poll::Ready(Some(outcome));
+            }
+            // Where results never cease, others have their turn, too.
+            let turn = ready!(poll_proceed(context));
+            let arrived = self.inbox.take(context);
+            let any = !arrived.is_empty();
+            for outcome in arrived.into_iter().flatten() {
+                self.arrive(outcome, order);
+            }
+            if any {
+                turn.made_progress();
+                // Before anything is given: workers wait for this.
+                self.draw(context, order);
+                self.report();
+                continue;
+            }
+            if self.draw(context, order) {
+                continue;
+            }
+            if self.has_ended && self.arrived == self.draft.next {
+                let failed = self.failed.take();
+                return Poll::Ready(failed.map(|cause| Err(ProcessError::new("map", None, cause))));
+            }
+            return Poll::Pending;
+        }
+    }
+
+    /// Draws as many items as may be under way; gives whether that has changed anything.
+    fn draw(&mut self, context: &mut Context<'_>, order: Order) -> bool {
+        if self.has_ended {
+            return false;
+        }
+        let width = self.shared.backend.width() as u64;
+        self.draft.chunk = self.chunk(width) as usize;
+        (self.draft.timeout, self.draft.retries) = (self.options.timeout, self.options.retries);
+        let out = if order == Order::Items { self.given } else { self.arrived };
+        let room = self.window(width).saturating_sub(self.draft.next - out);
+        // In lists, or not at all: each costs as much as one item.
+        let chunk = self.draft.chunk as u64;
+        let room = if chunk > 1 { room - room % chunk } else { room };
+        if room == 0 {
+            return false;
+        }
+        let Poll::Ready(drawn) = self.source.as_mut().poll_draw(context, room as usize, &mut self.draft)
+        else {
+            return false;
+        };
+        match drawn {
+            Drawn::Some => {}
+            Drawn::End => self.has_ended = true,
+            Drawn::Failed(cause) => (self.has_ended, self.failed) = (true, Some(cause)),
+        }
+        let jobs = self.draft.take();
+        if !jobs.is_empty() {
+            self.shared.backend.submit(jobs);
+        }
+        for outcome in std::mem::take(&mut self.draft.failed) {
+            self.arrive(outcome, order);
+        }
+        true
+    }
+
+    /// How many items a job is to have.
+    fn chunk(&self, width: u64) -> u64 {
+        let chunk = self.options.chunk.map_or_else(
+            || {
+                let by_pace = self.pace.map_or(1, |pace| CHUNK.as_nanos() as u64 / pace.max(1));
+                // So many for each that none waits long for another's last.
+                let by_number = self.source.left().map_or(MOST, |left| left as u64 / (4 * width));
+                by_pace.min(by_number).clamp(1, MOST)
+            },
+            |chunk| chunk.max(1) as u64,
+        );
+        let most = self.options.in_flight.map_or(u64::MAX, |most| most as u64);
+        if self.options.chunk.is_some() { chunk.min(most) } else { chunk.min((most / (2 * width)).max(1)) }
+    }
+
+    /// How many items may be under way.
+    fn window(&self, width: u64) -> u64 {
+        if let Some(most) = self.options.in_flight {
+            return most.max(1) as u64;
+        }
+        let (least, most) = ITEMS;
+        let items =
+            self.pace.map_or(least, |pace| (AHEAD.as_nanos() as u64 / pace.max(1)).clamp(least, most));
+        width * items.max(4 * self.draft.chunk as u64)
+    }
+
+    fn arrive(&mut self, outcome: Outcome, order: Order) {
+        let Outcome { key, pid, result, entry, pace } = outcome;
+        if pace > 0 {
+            self.pace = Some(self.pace.map_or(pace, |before| (3 * before + pace) / 4));
+        }
+        self.arrived += 1;
+        let value = match (result, &self.draft.read) {
+            (Ok(packet), Some((read, limits))) => read(packet, limits).map_err(Cause::Decode),
+            (Ok(_), None) => Err(Cause::Taken),
+            (Err(cause), _) => Err(cause),
+        };
+        let named = |cause| ProcessError::new(format!("{}[{key}]", entry.place.name), pid, cause);
+        let value = value.map_err(named);
+        match order {
+            Order::Arrival => self.come.push_back(Some(value)),
+            Order::Collected if value.is_err() => self.come.push_front(Some(value)),
+            Order::Items | Order::Collected => {
+                let Some(at) = key.checked_sub(self.given).map(|at| at as usize) else { return };
+                if self.come.len() <= at {
+                    self.come.resize_with(at + 1, || None);
+                }
+                self.come[at] = Some(value);
+            }
+        }
+    }
+
+    fn next_come(&mut self, _: Order) -> Option<Result<T, ProcessError>> {
+        let next = self.come.front_mut()?.take()?;
+        self.come.pop_front();
+        self.given += 1;
+        Some(next)
+    }
+
+    fn report(&mut self) {
+        if let Some(report) = &mut self.options.on_progress {
+            report(self.arrived);
+        }
+    }
+}
+
+impl<T> Drop for Course<'_, T> {
+    fn drop(&mut self) {
+        if self.arrived < self.draft.next {
+            let whose: Arc<dyn Replies> = Arc::clone(&self.inbox) as _;
+            self.shared.backend.give_up(&whose, None);
+        }
+    }
+}

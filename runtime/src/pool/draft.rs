@@ -1,0 +1,135 @@
+//! Calls, on their way to be jobs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::inbox::Inbox;
+use super::job::{Job, Outcome, Replies};
+use super::one::single;
+use crate::call::Call;
+use crate::entry::Entry;
+use crate::error::Cause;
+use crate::plan::Plan;
+use crate::process::Read;
+use crate::wire::{Limits, Packet};
+
+/// How many bytes the arguments of one job have before it takes no more items.
+const ENOUGH: usize = 32 << 10;
+
+/// The jobs that a map is about to submit.
+pub(super) struct Draft<T> {
+    inbox: Arc<Inbox>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) retries: u32,
+    /// How the results are read, once there was a call.
+    pub(super) read: Option<(Read<T>, Limits)>,
+    /// How many items a job may have.
+    pub(super) chunk: usize,
+    /// What the next item is called.
+    pub(super) next: u64,
+    list: Option<List>,
+    jobs: Vec<Job>,
+    /// What came of calls that cannot be sent.
+    pub(super) failed: Vec<Outcome>,
+}
+
+/// Items of one job.
+struct List {
+    entry: &'static Entry,
+    timeout: Option<Duration>,
+    limits: Limits,
+    bytes: BytesMut,
+    count: u32,
+    key: u64,
+}
+
+impl<T> Draft<T> {
+    pub(super) fn new(inbox: Arc<Inbox>) -> Self {
+        Self {
+            inbox,
+            timeout: None,
+            retries: 0,
+            read: None,
+            chunk: 1,
+            next: 0,
+            list: None,
+            jobs: Vec::new(),
+            failed: Vec::new(),
+        }
+    }
+
+    /// Adds a call.
+    pub(super) fn add(&mut self, call: Call<T>) {
+        let (mut plan, read) = call.into_parts();
+        self.read = Some((read, plan.limits));
+        plan.timeout = plan.timeout.or(self.timeout);
+        let key = self.next;
+        self.next += 1;
+        if self.chunk > 1 && self.append(&plan, key) {
+            return;
+        }
+        self.finish();
+        let replies: Arc<dyn Replies> = Arc::clone(&self.inbox) as _;
+        match single(&mut plan, key, self.retries, replies) {
+            Ok(job) => self.jobs.push(job),
+            Err(cause) => self.fail(key, plan.entry, cause),
+        }
+    }
+
+    /// Records what came of an item that nobody runs.
+    pub(super) fn fail(&mut self, key: u64, entry: &'static Entry, cause: Cause) {
+        self.failed.push(Outcome { key, pid: None, result: Err(cause), entry, pace: 0 });
+    }
+
+    /// Adds a call to a list, if it is one that can stand in a list.
+    fn append(&mut self, plan: &Plan, key: u64) -> bool {
+        let Ok(arguments) = &plan.arguments else { return false };
+        let is_plain = arguments.handles.is_empty()
+            && arguments.bytes.len() < ENOUGH
+            && arguments.bytes.len() as u64 <= plan.limits.max_message
+            && plan.check_that_it_is_a_task().is_ok();
+        if !is_plain {
+            return false;
+        }
+        let belongs = |list: &List| {
+            std::ptr::eq(list.entry, plan.entry) && list.timeout == plan.timeout && list.limits == plan.limits
+        };
+        if !self.list.as_ref().is_some_and(belongs) {
+            self.finish();
+        }
+        let list = self.list.get_or_insert_with(|| List {
+            entry: plan.entry,
+            timeout: plan.timeout,
+            limits: plan.limits,
+            bytes: BytesMut::new(),
+            count: 0,
+            key,
+        });
+        Job::append(&mut list.bytes, &arguments.bytes);
+        list.count += 1;
+        if list.count as usize >= self.chunk || list.bytes.len() >= ENOUGH {
+            self.finish();
+        }
+        true
+    }
+
+    /// Makes a job of the list, and takes no more items into it.
+    fn finish(&mut self) {
+        let Some(List { entry, timeout, limits, mut bytes, count, key }) = self.list.take() else { return };
+        if count == 1 {
+            drop(bytes.split_to(size_of::<u32>()));
+        }
+        let packet = Packet { bytes: bytes.freeze(), ..Packet::default() };
+        let (retries, deaths) = (self.retries, 0);
+        let replies: Arc<dyn Replies> = Arc::clone(&self.inbox) as _;
+        self.jobs.push(Job { entry, packet, count, key, timeout, limits, retries, deaths, replies });
+    }
+
+    /// The jobs that were made.
+    pub(super) fn take(&mut self) -> Vec<Job> {
+        self.finish();
+        std::mem::take(&mut self.jobs)
+    }
+}

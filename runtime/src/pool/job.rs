@@ -1,0 +1,238 @@
+//! What is to run, encoded, and who hears what came of it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::entry::Entry;
+use crate::error::Cause;
+use crate::wire::{Limits, Packet};
+
+/// One function, with one list of arguments or with several: its *items*.
+pub(super) struct Job {
+    pub(super) entry: &'static Entry,
+    /// Of one item its arguments; of several, each after its length, and no handles.
+    pub(super) packet: Packet,
+    pub(super) count: u32,
+    /// What the first item is called by those who hear of it; the next ones count from there.
+    pub(super) key: u64,
+    /// How long each item may run.
+    pub(super) timeout: Option<Duration>,
+    /// The limits on each item's result.
+    pub(super) limits: Limits,
+    /// How often an item that was lost with its worker is tried again.
+    pub(super) retries: u32,
+    /// How many workers have ended while they ran it; of one item.
+    pub(super) deaths: u32,
+    pub(super) replies: Arc<dyn Replies>,
+}
+
+/// Who hears what came of jobs.
+pub(super) trait Replies: Send + Sync {
+    /// Takes what came of some items. Called without any lock of the pool's.
+    fn deliver(&self, outcomes: Vec<Outcome>);
+
+    /// An item was handed to a worker, or taken back from it.
+    fn placed(&self, key: u64, pid: Option<u32>);
+}
+
+/// What came of an item.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) key: u64,
+    /// Of the worker that ran it, if one did.
+    pub(super) pid: Option<u32>,
+    pub(super) result: Result<Packet, Cause>,
+    /// The function that it was.
+    pub(super) entry: &'static Entry,
+    /// Of the last item of a job, how long each of them took, in nanoseconds; else zero.
+    pub(super) pace: u64,
+}
+
+/// How many workers an item may end before it counts as poisonous.
+const POISONOUS: u32 = 3;
+
+impl Job {
+    /// The arguments of one item in a list of several.
+    pub(super) fn append(list: &mut BytesMut, arguments: &[u8]) {
+        // The sender has checked that they are within a message.
+        list.put_u32_le(arguments.len() as u32);
+        list.put_slice(arguments);
+    }
+
+    fn like(&self, count: u32, skipped: u32, packet: Packet) -> Self {
+        Self {
+            entry: self.entry,
+            packet,
+            count,
+            key: self.key + u64::from(skipped),
+            timeout: self.timeout,
+            limits: self.limits,
+            retries: self.retries,
+            deaths: self.deaths,
+            replies: Arc::clone(&self.replies),
+        }
+    }
+
+    /// The items from one on, up to another.
+    pub(super) fn part(&self, from: u32, to: u32) -> Option<Self> {
+        if from >= to || to > self.count {
+            return None;
+        }
+        if self.count == 1 {
+            return Some(self.like(1, 0, self.packet.clone()));
+        }
+        let mut bytes = self.packet.bytes.clone();
+        let skip = |bytes: &mut Bytes, items| {
+            (0..items).for_each(|_| {
+                let length = bytes.get_u32_le() as usize;
+                bytes.advance(length);
+            });
+        };
+        skip(&mut bytes, from);
+        let mut rest = bytes.clone();
+        skip(&mut rest, to - from);
+        bytes.truncate(bytes.len() - rest.len());
+        if to - from == 1 {
+            bytes.advance(size_of::<u32>());
+        }
+        Some(self.like(to - from, from, Packet { bytes, ..Packet::default() }))
+    }
+
+    /// What came of one of its items.
+    pub(super) fn outcome(
+        &self,
+        item: u32,
+        pid: Option<u32>,
+        result: Result<Packet, Cause>,
+        elapsed: u64,
+    ) -> Outcome {
+        let (limit, key) = (self.limits.max_message, self.key + u64::from(item));
+        let result = result.and_then(|packet| match packet.bytes.len() as u64 {
+            size if size > limit => Err(Cause::TooLarge { size, limit }),
+            _ => Ok(packet),
+        });
+        Outcome { key, pid, result, entry: self.entry, pace: elapsed / u64::from(item + 1) }
+    }
+
+    /// What becomes of an item that was lost with its worker: it is tried again, or this is what came of it.
+    pub(super) fn lost(&self, item: u32, pid: u32, cause: Cause) -> Result<Self, Outcome> {
+        let deaths = self.deaths + 1;
+        let has_handles = !self.packet.handles.is_empty();
+        if self.retries == 0 || (deaths > self.retries && deaths < POISONOUS) || has_handles {
+            return Err(self.outcome(item, Some(pid), Err(cause), 0));
+        }
+        if deaths >= POISONOUS {
+            return Err(self.outcome(item, Some(pid), Err(Cause::Poisoned { deaths }), 0));
+        }
+        let again = self.part(item, item + 1).map(|job| Self { deaths, ..job });
+        again.ok_or_else(|| self.outcome(item, Some(pid), Err(cause), 0))
+    }
+
+    /// The same for all of its items.
+    pub(super) fn fail_all(&self, cause: &Cause, post: &mut Post) {
+        (0..self.count)
+            .for_each(|item| post.add(&self.replies, self.outcome(item, None, Err(cause.clone()), 0)));
+    }
+
+    /// Whether it is of those that somebody gives up: one of its items, or all of that somebody's.
+    pub(super) fn is_of(&self, whose: &Arc<dyn Replies>, key: Option<u64>) -> bool {
+        Arc::ptr_eq(&self.replies, whose) && key.is_none_or(|key| key == self.key)
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { entry, count, key, deaths, .. } = self;
+        f.debug_struct("Job")
+            .field("entry", entry)
+            .field("count", count)
+            .field("key", key)
+            .field("deaths", deaths)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Outcomes on their way to those who wait for them: gathered while a lock is held, and delivered after that, because whoever
+/// hears of them may call anything.
+#[derive(Default)]
+pub(super) struct Post(Vec<(Arc<dyn Replies>, Vec<Outcome>)>);
+
+impl Post {
+    pub(super) fn add(&mut self, replies: &Arc<dyn Replies>, outcome: Outcome) {
+        match self.0.last_mut() {
+            Some((last, outcomes)) if Arc::ptr_eq(last, replies) => outcomes.push(outcome),
+            _ => self.0.push((Arc::clone(replies), vec![outcome])),
+        }
+    }
+
+    pub(super) fn deliver(self) {
+        self.0.into_iter().for_each(|(replies, outcomes)| replies.deliver(outcomes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nobody;
+
+    impl Replies for Nobody {
+        fn deliver(&self, _: Vec<Outcome>) {}
+        fn placed(&self, _: u64, _: Option<u32>) {}
+    }
+
+    #[procession_macros::process(crate = crate)]
+    async fn nothing() {}
+
+    fn job(items: &[&[u8]]) -> Job {
+        let mut list = BytesMut::new();
+        items.iter().for_each(|item| Job::append(&mut list, item));
+        Job {
+            entry: nothing().into_plan().entry,
+            packet: Packet { bytes: list.freeze(), ..Packet::default() },
+            count: items.len() as u32,
+            key: 100,
+            timeout: None,
+            limits: Limits::DEFAULT,
+            retries: 2,
+            deaths: 0,
+            replies: Arc::new(Nobody),
+        }
+    }
+
+    #[test]
+    fn parts_of_a_job_have_their_own_items() {
+        let job = job(&[b"a", b"", b"ccc", b"dd"]);
+        let part = job.part(1, 4).unwrap();
+        assert_eq!((part.count, part.key), (3, 101));
+        assert_eq!(part.part(1, 2).unwrap().packet.bytes, &b"ccc"[..]);
+        assert_eq!(part.part(0, 1).unwrap().packet.bytes, &b""[..]);
+        let last = part.part(2, 3).unwrap();
+        assert_eq!((last.count, last.key, &last.packet.bytes[..]), (1, 103, &b"dd"[..]));
+        assert!(last.part(0, 1).is_some() && last.part(1, 1).is_none() && job.part(3, 5).is_none());
+    }
+
+    #[test]
+    fn an_item_is_tried_again_until_it_is_poisonous() {
+        let lost = |retries, deaths| {
+            let job = Job { retries, deaths, ..job(&[b"a", b"b"]) };
+            job.lost(1, 7, Cause::StackOverflow)
+        };
+        for (retries, deaths) in [(1, 0), (2, 1), (9, 1)] {
+            let again = lost(retries, deaths).unwrap();
+            assert_eq!((again.deaths, again.key, &again.packet.bytes[..]), (deaths + 1, 101, &b"b"[..]));
+        }
+        for (retries, deaths) in [(0, 0), (1, 1)] {
+            assert!(matches!(
+                lost(retries, deaths),
+                Err(Outcome { key: 101, result: Err(Cause::StackOverflow), .. })
+            ));
+        }
+        for (retries, deaths) in [(2, 2), (9, 2)] {
+            assert!(matches!(lost(retries, deaths).unwrap_err().result, Err(Cause::Poisoned { deaths: 3 })));
+        }
+    }
+}

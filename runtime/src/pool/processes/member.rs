@@ -1,0 +1,586 @@
+//! A worker, as its pool sees it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_sink::Sink;
+use std::pin::Pin;
+
+use super::board::{self, Board, SHORT, SLOTS, Side};
+use super::letter::{Enclosed, Function, Head, Mark, Order};
+use super::ring::{Reader, Writer};
+use crate::entry::Entry;
+use crate::error::Cause;
+use crate::link::Report;
+use crate::pipe::{Sender, TrySendError};
+use crate::pool::job::{Job, Post, Replies};
+use crate::signaler::Signaler;
+use crate::wire::Packet;
+
+/// How much work a worker is given ahead.
+const AHEAD: Duration = Duration::from_millis(2);
+
+/// How long a worker may still take for items that nobody waits for any more, before it is killed.
+pub(super) const GRACE: Duration = Duration::from_millis(50);
+
+/// A worker that has given no result for so long is taken to be busy with something long.
+pub(super) const STUCK: Duration = Duration::from_millis(2);
+
+/// A worker has broken the protocol.
+#[derive(Debug)]
+pub(super) struct Misbehaved(pub(super) String);
+
+/// A worker that is there.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) number: u64,
+    pub(super) signaler: Signaler,
+    board: Board,
+    /// Until it is told to leave.
+    link: Option<Sender<Order>>,
+    letters: VecDeque<Order>,
+    postman: Option<Waker>,
+    jobs: Writer,
+    results: Reader,
+    functions: Vec<&'static Entry>,
+    slots: Vec<Slot>,
+    free: Vec<u16>,
+    /// The jobs that it has, in the order in which they were placed, and some that it no longer has.
+    order: VecDeque<(u16, u64)>,
+    placed: usize,
+    concurrency: usize,
+    /// The time that an item takes, smoothed, in nanoseconds; none is known before the first.
+    pace: Option<u64>,
+    /// When it has last given a result, or been given its first job.
+    pub(super) heard: Instant,
+    /// Items that it has done, and may do before it is replaced.
+    pub(super) done: u64,
+    pub(super) may_do: Option<u64>,
+    /// Whether it is told to leave when it has done what it has.
+    pub(super) retires: bool,
+    /// Whether the keeper knows of that.
+    pub(super) is_replaced: bool,
+    /// Jobs that it has and nobody waits for.
+    given_up: usize,
+    /// When it is killed for what nobody waits for.
+    pub(super) kill_at: Option<Instant>,
+    /// Why it was killed, and for whose sake.
+    doomed: Option<(Option<u16>, Cause)>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    turn: u64,
+    placed: Option<Placed>,
+}
+
+/// A job that a worker has.
+#[derive(Debug)]
+struct Placed {
+    job: Job,
+    /// Items whose place on the board has come.
+    finished: u32,
+    /// Those of them whose letter has not.
+    awaited: Vec<u32>,
+    /// Whether nobody waits for it any more.
+    given_up: bool,
+    /// Whether it was told to start no more items.
+    stopped: bool,
+    /// Whether a watch on its time has seen it start an item: which, and when.
+    seen: Option<(u64, u64)>,
+}
+
+impl Placed {
+    const fn is_a_list(&self) -> bool {
+        !self.stopped && self.job.count - self.finished > 1
+    }
+
+    const fn is_done(&self) -> bool {
+        self.finished == self.job.count && self.awaited.is_empty()
+    }
+}
+
+impl Member {
+    pub(super) fn new(
+        number: u64,
+        signaler: Signaler,
+        board: Board,
+        link: Sender<Order>,
+        concurrency: usize,
+        may_do: Option<u64>,
+    ) -> Self {
+        Self {
+            number,
+            signaler,
+            board,
+            link: Some(link),
+            letters: VecDeque::new(),
+            postman: None,
+            jobs: Writer::default(),
+            results: Reader::default(),
+            functions: Vec::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            order: VecDeque::new(),
+            placed: 0,
+            concurrency,
+            pace: None,
+            heard: Instant::now(),
+            done: 0,
+            may_do,
+            retires: false,
+            is_replaced: false,
+            given_up: 0,
+            kill_at: None,
+            doomed: None,
+        }
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.signaler.pid()
+    }
+
+    /// How many jobs it has.
+    pub(super) const fn load(&self) -> usize {
+        self.placed
+    }
+
+    /// How many items they have that are not done.
+    pub(super) fn unfinished(&self) -> usize {
+        let placed = self.slots.iter().filter_map(|slot| slot.placed.as_ref());
+        placed.map(|placed| (placed.job.count - placed.finished) as usize + placed.awaited.len()).sum()
+    }
+
+    /// Whether it may be given one more job.
+    pub(super) fn has_room(&self) -> bool {
+        self.is_staying() && self.placed < self.depth() && self.may_do() > 0
+    }
+
+    /// Whether it is neither leaving nor dying.
+    pub(super) const fn is_staying(&self) -> bool {
+        self.link.is_some() && !self.retires && self.doomed.is_none()
+    }
+
+    pub(super) const fn is_idle(&self) -> bool {
+        self.placed == 0
+    }
+
+    /// How many jobs it is given at a time: those that it runs, one that waits, and as many more as it takes to keep it busy for a while.
+    fn depth(&self) -> usize {
+        let ahead = self.pace.map_or(1, |pace| AHEAD.as_nanos() as u64 / pace.max(1));
+        self.concurrency + (ahead as usize).clamp(1, SLOTS / 2 - self.concurrency.min(SLOTS / 4))
+    }
+
+    /// How many items it may be given before it is replaced.
+    pub(super) fn may_do(&self) -> u64 {
+        let Some(may_do) = self.may_do else { return u64::MAX };
+        may_do.saturating_sub(self.done + self.unfinished() as u64)
+    }
+
+    /// Gives it a job; gives that back if there is no room for it, or with the reason why there never will be.
+    pub(super) fn place(&mut self, job: Job) -> Option<(Job, Option<Cause>)> {
+        let is_short = job.packet.handles.is_empty() && job.packet.bytes.len() <= SHORT;
+        if !self.jobs.has_room(self.board.jobs(), (SHORT / 8 + 3) as u64) {
+            return Some((job, None));
+        }
+        let function = match self.function(job.entry) {
+            Ok(function) => function,
+            Err(cause) => return Some((job, Some(cause))),
+        };
+        let Some(slot) = self.free_slot() else { return Some((job, None)) };
+        let index = usize::from(slot);
+        self.slots[index].turn += 1;
+        let turn = self.slots[index].turn;
+        let (is_timed, is_long) = (job.timeout.is_some(), !is_short);
+        let head = Head { slot, turn, function, count: job.count, is_timed, is_long };
+        self.board.offer(index, turn);
+        if is_long {
+            self.send(Order::Job(job.packet.clone().into()));
+        }
+        let bytes = if is_long { &[][..] } else { &job.packet.bytes };
+        // There is room, as was seen.
+        self.jobs.push(self.board.jobs(), head.to_words(bytes.len()), bytes);
+        if self.placed == 0 {
+            self.heard = Instant::now();
+        }
+        job.replies.placed(job.key, Some(self.pid()));
+        let (finished, awaited, given_up, stopped, seen) = (0, Vec::new(), false, false, None);
+        self.slots[index].placed = Some(Placed { job, finished, awaited, given_up, stopped, seen });
+        self.order.push_back((slot, turn));
+        self.placed += 1;
+        self.retires |= self.may_do() == 0;
+        None
+    }
+
+    fn free_slot(&mut self) -> Option<u16> {
+        if let Some(slot) = self.free.pop() {
+            return Some(slot);
+        }
+        let slot = u16::try_from(self.slots.len()).ok().filter(|slot| usize::from(*slot) < SLOTS)?;
+        self.slots.push(Slot::default());
+        Some(slot)
+    }
+
+    /// The number that it knows a function by. It is told of it first.
+    fn function(&mut self, entry: &'static Entry) -> Result<u32, Cause> {
+        let known = self.functions.iter().position(|known| std::ptr::eq(*known, entry));
+        if let Some(known) = known {
+            return Ok(known as u32);
+        }
+        let function = Function::of(entry)?;
+        self.functions.push(entry);
+        self.send(Order::Function(function));
+        Ok(self.functions.len() as u32 - 1)
+    }
+
+    fn send(&mut self, order: Order) {
+        self.board.count_letter();
+        self.letters.push_back(order);
+    }
+
+    /// Sends the letters that wait, and wakes it if there is something for it.
+    pub(super) fn notify(&mut self) {
+        self.send_letters();
+        if self.board.sleeper(Side::Worker).must_be_woken(true) {
+            self.wake();
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(link) = &mut self.link {
+            // Where there is no room a letter is on its way to it, and wakes it, too.
+            drop(link.try_send(Order::Look));
+            link.write_now();
+        }
+    }
+
+    fn send_letters(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        if self.letters.is_empty() {
+            return;
+        }
+        while let Some(letter) = self.letters.pop_front() {
+            match link.try_send(letter) {
+                Ok(()) => {}
+                Err(TrySendError::Full(letter)) => {
+                    self.letters.push_front(letter);
+                    break;
+                }
+                // It is gone, and its end will be heard of.
+                Err(_closed) => self.letters.clear(),
+            }
+        }
+        link.write_now();
+        if !self.letters.is_empty() {
+            self.postman.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Sends the letters that wait for room, for as long as there are any.
+    pub(super) fn poll_letters(&mut self, context: &mut Context<'_>) {
+        while let (Some(link), false) = (&mut self.link, self.letters.is_empty()) {
+            let Poll::Ready(room) = Pin::new(&mut *link).poll_ready(context) else { return };
+            if room.is_err() {
+                self.letters.clear();
+                return;
+            }
+            if let Some(letter) = self.letters.pop_front() {
+                // It is gone, and its end will be heard of.
+                drop(Pin::new(&mut *link).start_send(letter));
+                link.write_now();
+            }
+        }
+        self.postman = Some(context.waker().clone());
+    }
+
+    /// Tells it to leave: it has nothing to do.
+    pub(super) fn dismiss(&mut self) {
+        self.link = None;
+    }
+
+    /// Takes in what it has left on the board; gives whether there was anything, and the jobs that it has given back.
+    pub(super) fn collect(&mut self, post: &mut Post, back: &mut Vec<Job>) -> Result<bool, Misbehaved> {
+        let mut any = false;
+        let (board, pid) = (self.board.clone(), self.pid());
+        let ring = board.results();
+        let head =
+            |results: &mut Reader| results.head::<2>(ring).map_err(|error| Misbehaved(error.to_string()));
+        while let Some((words, length)) = head(&mut self.results)? {
+            any = true;
+            let (mark, slot, elapsed) =
+                Mark::from_words(words).ok_or_else(|| Misbehaved("a result that is none".into()))?;
+            let placed = self.slots.get_mut(usize::from(slot)).and_then(|slot| slot.placed.as_mut());
+            let placed = placed.filter(|placed| placed.finished < placed.job.count);
+            let placed =
+                placed.ok_or_else(|| Misbehaved("a result of a job that it does not have".into()))?;
+            match mark {
+                Mark::Returned => {
+                    let mut body = Vec::with_capacity(length.next_multiple_of(8));
+                    self.results.body_into(ring, length, &mut body);
+                    if !placed.given_up {
+                        let packet = Packet { bytes: Bytes::from(body), ..Packet::default() };
+                        let outcome = placed.job.outcome(placed.finished, Some(pid), Ok(packet), elapsed);
+                        post.add(&placed.job.replies, outcome);
+                    }
+                    placed.finished += 1;
+                }
+                Mark::Mailed => {
+                    placed.awaited.push(placed.finished);
+                    placed.finished += 1;
+                }
+                Mark::Stopped => {
+                    let (finished, count) = (placed.finished, placed.job.count);
+                    if !placed.given_up && finished < count {
+                        let middle = finished + (count - finished).div_ceil(2);
+                        back.extend(placed.job.part(finished, middle));
+                        back.extend(placed.job.part(middle, count));
+                    }
+                    placed.job.count = finished;
+                }
+            }
+            self.settle(slot, elapsed);
+        }
+        if any {
+            self.heard = Instant::now();
+            self.results.tell(ring);
+            if board.sleeper(Side::Worker).waits_for_room() {
+                self.wake();
+            }
+        }
+        Ok(any)
+    }
+
+    /// Takes in a letter about an item.
+    pub(super) fn done(
+        &mut self,
+        slot: u16,
+        item: u32,
+        result: Result<Enclosed, Report>,
+        post: &mut Post,
+    ) -> Result<(), Misbehaved> {
+        let pid = self.pid();
+        let placed = self.slots.get_mut(usize::from(slot)).and_then(|slot| slot.placed.as_mut());
+        let placed = placed.filter(|placed| placed.awaited.contains(&item));
+        let placed = placed.ok_or_else(|| Misbehaved("a letter on a job that it does not have".into()))?;
+        placed.awaited.retain(|awaited| *awaited != item);
+        if !placed.given_up {
+            let outcome =
+                placed.job.outcome(item, Some(pid), result.map(Packet::from).map_err(Cause::from), 0);
+            post.add(&placed.job.replies, outcome);
+        }
+        self.settle(slot, 0);
+        Ok(())
+    }
+
+    /// It has the handles of a job, which are then nobody else's.
+    pub(super) fn took(&mut self, slot: u16) {
+        if let Some(placed) = self.slots.get_mut(usize::from(slot)).and_then(|slot| slot.placed.as_mut()) {
+            placed.job.packet.handles = Vec::new();
+            placed.job.retries = 0;
+        }
+    }
+
+    /// Frees a slot whose job is done.
+    fn settle(&mut self, slot: u16, elapsed: u64) {
+        let place = &mut self.slots[usize::from(slot)];
+        let Some(placed) = place.placed.take_if(|placed| placed.is_done()) else { return };
+        self.placed -= 1;
+        self.free.push(slot);
+        self.done += u64::from(placed.finished);
+        if elapsed > 0 && placed.finished > 0 {
+            let pace = elapsed / u64::from(placed.finished);
+            self.pace = Some(self.pace.map_or(pace, |before| (3 * before + pace) / 4));
+        }
+        while let Some((slot, turn)) = self.order.front() {
+            let slot = &self.slots[usize::from(*slot)];
+            if slot.placed.is_some() && slot.turn == *turn {
+                break;
+            }
+            self.order.pop_front();
+        }
+        self.given_up -= usize::from(placed.given_up);
+        if self.given_up == 0 {
+            self.kill_at = None;
+        }
+    }
+
+    /// Takes back a job that it has not started, the last one first.
+    pub(super) fn take_back(&mut self) -> Option<Job> {
+        for at in (0..self.order.len()).rev() {
+            let (slot, turn) = self.order[at];
+            let place = &mut self.slots[usize::from(slot)];
+            if place.turn == turn && place.placed.is_some() && self.board.withdraw(usize::from(slot), turn) {
+                self.order.remove(at);
+                let placed = place.placed.take()?;
+                self.placed -= 1;
+                self.free.push(slot);
+                placed.job.replies.placed(placed.job.key, None);
+                return Some(placed.job);
+            }
+        }
+        None
+    }
+
+    /// Whether it has been busy with something long, while jobs wait behind that.
+    pub(super) fn keeps_jobs_waiting(&self, now: Instant) -> bool {
+        let waiting = self.placed.saturating_sub(self.concurrency) as u64;
+        waiting > 0
+            && (now.saturating_duration_since(self.heard) >= STUCK
+                || waiting * self.pace.unwrap_or(0) >= STUCK.as_nanos() as u64 / 4)
+    }
+
+    /// Whether it has a job of several items, which it could give back in part.
+    pub(super) fn has_a_list(&self) -> bool {
+        self.placed > 0 && self.slots.iter().filter_map(|slot| slot.placed.as_ref()).any(Placed::is_a_list)
+    }
+
+    /// Has it give back the items of a job that it has not begun, if it is busy with something long.
+    pub(super) fn stop_a_list(&mut self, now: Instant) {
+        if self.placed == 0 || now.saturating_duration_since(self.heard) < STUCK {
+            return;
+        }
+        for (index, Slot { turn, placed }) in self.slots.iter_mut().enumerate() {
+            if let Some(placed) = placed.as_mut().filter(|placed| placed.is_a_list()) {
+                placed.stopped = true;
+                self.board.stop(index, *turn);
+                return;
+            }
+        }
+    }
+
+    /// Gives up jobs that it has: those that it has not started are as if they had never been here.
+    pub(super) fn give_up(&mut self, whose: &Arc<dyn Replies>, key: Option<u64>) {
+        let mut gone = Vec::new();
+        for index in 0..self.slots.len() {
+            let Slot { turn, placed } = &mut self.slots[index];
+            let (turn, Some(placed)) = (*turn, placed.as_mut()) else { continue };
+            if placed.given_up || !placed.job.is_of(whose, key) {
+                continue;
+            }
+            if self.board.withdraw(index, turn) {
+                gone.push(index);
+                continue;
+            }
+            placed.given_up = true;
+            self.given_up += 1;
+            self.board.stop(index, turn);
+            self.kill_at.get_or_insert_with(|| Instant::now() + GRACE);
+            if self.concurrency > 1 {
+                self.send(Order::GiveUp { slot: index as u16, turn });
+            }
+        }
+        for index in gone {
+            self.slots[index].placed = None;
+            self.placed -= 1;
+            self.free.push(index as u16);
+        }
+        self.notify();
+    }
+
+    /// Gives up whatever it has; what it has not started is given back.
+    pub(super) fn give_up_all(&mut self, cause: &Cause, post: &mut Post) {
+        for slot in &mut self.slots {
+            if let Some(placed) = slot.placed.as_mut().filter(|placed| !placed.given_up) {
+                placed.given_up = true;
+                self.given_up += 1;
+                let items = placed.finished..placed.job.count;
+                for item in items.chain(placed.awaited.drain(..)) {
+                    let outcome = placed.job.outcome(item, None, Err(cause.clone()), 0);
+                    post.add(&placed.job.replies, outcome);
+                }
+            }
+        }
+    }
+
+    /// Kills it for the sake of a job, if of one.
+    pub(super) fn kill(&mut self, slot: Option<u16>, cause: Cause) {
+        if self.doomed.is_none() {
+            self.doomed = Some((slot, cause));
+        }
+        // An error means that it now belongs to another user.
+        drop(self.signaler.kill());
+    }
+
+    /// Kills it if one of its items has run for longer than it may; else gives when to look again.
+    pub(super) fn check_times(&mut self) -> Option<Duration> {
+        let (now, mut next) = (board::now(), None::<u64>);
+        let mut late = None;
+        for (index, Slot { turn, placed }) in self.slots.iter_mut().enumerate() {
+            let Some(placed) = placed else { continue };
+            let Some(after) = placed.job.timeout else { continue };
+            let limit = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+            let left = if self.board.is_offered(index, *turn) {
+                limit
+            } else {
+                let (item, since) = self.board.begun(index);
+                let first_seen = match placed.seen {
+                    Some((seen, at)) if seen == item => at,
+                    _ => now,
+                };
+                placed.seen = Some((item, first_seen));
+                // A worker may lie, but not for longer than twice the limit.
+                limit.saturating_sub(now.saturating_sub(since.min(first_seen)))
+            };
+            if left == 0 {
+                late = Some((index as u16, after));
+            }
+            next = Some(next.map_or(left, |next| next.min(left)));
+        }
+        if let Some((slot, after)) = late
+            && self.doomed.is_none()
+        {
+            self.kill(Some(slot), Cause::TimedOut { after });
+            return None;
+        }
+        next.filter(|_| self.doomed.is_none()).map(Duration::from_nanos)
+    }
+
+    /// It has ended: what it had started is lost, or tried again; what it had not is as if it had never been here.
+    pub(super) fn bury(mut self, cause: Cause, post: &mut Post) -> Vec<Job> {
+        let mut again = Vec::new();
+        let pid = self.pid();
+        let order = std::mem::take(&mut self.order);
+        for (slot, turn) in order {
+            let place = &mut self.slots[usize::from(slot)];
+            if place.turn != turn {
+                continue;
+            }
+            let Some(placed) = place.placed.take() else { continue };
+            placed.job.replies.placed(placed.job.key, None);
+            if placed.given_up {
+                continue;
+            }
+            if self.board.is_offered(usize::from(slot), turn) {
+                again.push(placed.job);
+                continue;
+            }
+            let cause = self.cause_for(slot, &cause);
+            let Placed { job, finished, awaited, .. } = placed;
+            let (begun, _) = self.board.begun(usize::from(slot));
+            let in_hand = (begun > u64::from(finished) && finished < job.count).then_some(finished);
+            for item in awaited.into_iter().chain(in_hand) {
+                match job.lost(item, pid, cause.clone()) {
+                    Ok(job) => again.push(job),
+                    Err(outcome) => post.add(&job.replies, outcome),
+                }
+            }
+            again.extend(job.part(in_hand.map_or(finished, |item| item + 1), job.count));
+        }
+        again
+    }
+
+    /// What a job is told: what the worker was killed for, if that is what ended it, and if it was for this job.
+    fn cause_for(&self, slot: u16, ended: &Cause) -> Cause {
+        let was_killed = matches!(ended, Cause::Signaled { signal: libc::SIGKILL, .. });
+        match &self.doomed {
+            Some((doomed, cause)) if was_killed && doomed.is_none_or(|doomed| doomed == slot) => {
+                cause.clone()
+            }
+            Some((_, cause @ Cause::BadMessage { .. })) => cause.clone(),
+            _ => ended.clone(),
+        }
+    }
+}

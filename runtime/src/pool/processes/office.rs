@@ -1,0 +1,431 @@
+//! Where a pool is run: its queue, its workers, and who gets what.
+//!
+//! Everything is under one lock, which is held for short whiles and never over a wait. Those who submit take it, and so do the tasks on the
+//! control thread: one for each worker, which hears it, and the keeper, which looks at the clock and starts workers.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::letter::Answer;
+use super::member::{Member, Misbehaved, STUCK};
+use crate::error::{Cause, ProcessError};
+use crate::pool::job::{Job, Post, Replies};
+use crate::pool::settings::Settings;
+
+/// How many workers may fail in a row, before a pool that has no other gives up.
+const FAILURES: u32 = 8;
+
+/// How long the next start waits after a worker has failed, at first and at most.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// What a pool is and has.
+#[derive(Debug)]
+pub(super) struct Office {
+    pub(super) settings: Settings,
+    state: Mutex<State>,
+    /// Wakes the keeper.
+    keeper: Notify,
+    /// Whether the first workers are ready; or why one of them is not.
+    opened: watch::Sender<Option<Result<(), ProcessError>>>,
+    /// Cancelled when workers that are not ready yet are not wanted any more.
+    pub(super) killed: CancellationToken,
+    /// Cancelled when nothing is left.
+    pub(super) ended: CancellationToken,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Open,
+    /// It takes no more jobs, and does those that it has.
+    Closing,
+    /// Nothing runs any more.
+    Over,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    queue: VecDeque<Job>,
+    members: Vec<Member>,
+    /// Workers that are not ready yet.
+    starting: usize,
+    /// Workers that have been started.
+    started: u64,
+    /// Whether all of the first workers have been ready.
+    opened: bool,
+    failures: u32,
+    /// Why it has ended by itself.
+    gave_up: Option<Cause>,
+    not_before: Option<Instant>,
+    /// When the keeper looks next.
+    next_look: Option<Instant>,
+}
+
+impl Office {
+    pub(super) fn new(settings: Settings) -> Self {
+        let state = State {
+            phase: Phase::Open,
+            queue: VecDeque::new(),
+            members: Vec::new(),
+            starting: 0,
+            started: 0,
+            opened: false,
+            failures: 0,
+            gave_up: None,
+            not_before: None,
+            next_look: None,
+        };
+        Self {
+            settings,
+            state: Mutex::new(state),
+            keeper: Notify::new(),
+            opened: watch::Sender::new(None),
+            killed: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes something, hands out what can be handed out, and delivers what has come.
+    fn change<T>(&self, change: impl FnOnce(&mut State, &mut Post) -> T) -> T {
+        let mut post = Post::default();
+        let changed = {
+            let mut state = self.state();
+            let changed = change(&mut state, &mut post);
+            self.hand_out(&mut state, &mut post);
+            changed
+        };
+        post.deliver();
+        changed
+    }
+
+    /// Waits until the first workers are ready, or one of them could not be had.
+    pub(super) async fn opened(&self) -> Result<(), ProcessError> {
+        let mut opened = self.opened.subscribe();
+        let opened = opened.wait_for(Option::is_some).await.ok().and_then(|opened| opened.clone());
+        opened.unwrap_or(Ok(()))
+    }
+
+    pub(super) async fn keeper_is_wanted(&self) {
+        self.keeper.notified().await;
+    }
+
+    pub(super) fn submit(&self, jobs: Vec<Job>) {
+        self.change(|state, post| match state.phase {
+            Phase::Open => state.queue.extend(jobs),
+            _ => {
+                let cause = state.gave_up.clone().unwrap_or(Cause::Closed);
+                jobs.iter().for_each(|job| job.fail_all(&cause, post));
+            }
+        });
+    }
+
+    pub(super) fn give_up(&self, whose: &Arc<dyn Replies>, key: Option<u64>) {
+        self.change(|state, _| {
+            state.queue.retain(|job| !job.is_of(whose, key));
+            state.members.iter_mut().for_each(|member| member.give_up(whose, key));
+        });
+        self.keeper.notify_one();
+    }
+
+    pub(super) fn close(&self, cancels_pending: bool) {
+        self.change(|state, post| {
+            if let Phase::Open = state.phase {
+                state.phase = Phase::Closing;
+            }
+            if cancels_pending {
+                let taken =
+                    state.members.iter_mut().flat_map(|member| std::iter::from_fn(|| member.take_back()));
+                let pending: Vec<_> = state.queue.drain(..).chain(taken).collect();
+                pending.iter().for_each(|job| job.fail_all(&Cause::Cancelled, post));
+            }
+        });
+        self.keeper.notify_one();
+    }
+
+    pub(super) fn start_kill(&self) {
+        self.killed.cancel();
+        self.change(|state, post| state.end(&Cause::Cancelled, post));
+        self.keeper.notify_one();
+    }
+
+    /// Why it has ended by itself, if it has.
+    pub(super) fn gave_up(&self) -> Option<Cause> {
+        self.state().gave_up.clone()
+    }
+
+    pub(super) fn unfinished(&self) -> usize {
+        let state = self.state();
+        let queued: usize = state.queue.iter().map(|job| job.count as usize).sum();
+        queued + state.members.iter().map(Member::unfinished).sum::<usize>()
+    }
+
+    /// A worker is ready. `None` gives it back, if it is not wanted any more.
+    pub(super) fn hired(&self, member: Member) -> Option<Member> {
+        let refused = self.change(|state, _| {
+            state.starting -= 1;
+            if let Phase::Over = state.phase {
+                return Some(member);
+            }
+            state.members.push(member);
+            if !state.opened && state.members.len() >= self.settings.least {
+                state.opened = true;
+                self.opened.send_replace(Some(Ok(())));
+            }
+            None
+        });
+        self.keeper.notify_one();
+        refused
+    }
+
+    /// A worker could not be had.
+    pub(super) fn not_hired(&self, error: &ProcessError) {
+        self.change(|state, post| {
+            state.starting -= 1;
+            if !state.opened {
+                state.opened = true;
+                self.opened.send_replace(Some(Err(error.clone())));
+                state.end(&Cause::Closed, post);
+                self.killed.cancel();
+            }
+            state.fail(error.cause(), post);
+        });
+        self.keeper.notify_one();
+    }
+
+    /// Does something with a worker that is there.
+    pub(super) fn with<T>(&self, number: u64, act: impl FnOnce(&mut Member) -> T) -> Option<T> {
+        self.state().members.iter_mut().find(|member| member.number == number).map(act)
+    }
+
+    /// Takes in what a worker has said. One that has broken the protocol is killed.
+    pub(super) fn hear(&self, number: u64, answer: Option<Answer>) {
+        let wakes = self.change(|state, post| {
+            let mut back = Vec::new();
+            let Some(member) = state.members.iter_mut().find(|member| member.number == number) else {
+                return false;
+            };
+            let heard = member.collect(post, &mut back).and_then(|_| match answer {
+                None | Some(Answer::Look) => Ok(()),
+                Some(Answer::Took { slot }) => {
+                    member.took(slot);
+                    Ok(())
+                }
+                Some(Answer::Done { slot, item, result }) => member.done(slot, item, result, post),
+                Some(Answer::Ready(_)) => Err(Misbehaved("it is ready a second time".into())),
+            });
+            if let Err(Misbehaved(reason)) = heard {
+                member.kill(None, Cause::BadMessage { reason });
+            }
+            state.failures = if member.done > 0 { 0 } else { state.failures };
+            let wakes = member.is_idle();
+            back.into_iter().rev().for_each(|job| state.queue.push_front(job));
+            wakes
+        });
+        if wakes {
+            self.keeper.notify_one();
+        }
+    }
+
+    /// Whether a worker has left anything on the board, which is then taken in.
+    pub(super) fn collect(&self, number: u64) {
+        self.hear(number, None);
+    }
+
+    /// A worker has ended.
+    pub(super) fn bury(&self, number: u64, cause: Cause) {
+        self.change(|state, post| {
+            let Some(at) = state.members.iter().position(|member| member.number == number) else { return };
+            let mut member = state.members.swap_remove(at);
+            let mut again = Vec::new();
+            // What it has written to the end counts. If that is nonsense the rest is lost with it.
+            drop(member.collect(post, &mut again));
+            let has_done_nothing = member.done == 0 && member.is_idle() && !member.retires;
+            again.extend(member.bury(cause.clone(), post));
+            match state.phase {
+                Phase::Over => {}
+                _ => again.into_iter().rev().for_each(|job| state.queue.push_front(job)),
+            }
+            if has_done_nothing {
+                state.fail(&cause, post);
+            }
+        });
+        self.keeper.notify_one();
+    }
+
+    /// Gives the queue's jobs to workers that have room, the least busy first.
+    fn hand_out(&self, state: &mut State, post: &mut Post) {
+        let mut full = Vec::new();
+        while let Some(job) = state.queue.pop_front() {
+            let room = |member: &&mut Member| member.has_room() && !full.contains(&member.number);
+            let free = state.members.iter_mut().filter(room).min_by_key(|member| member.load());
+            let Some(member) = free else {
+                state.queue.push_front(job);
+                break;
+            };
+            let timeout = job.timeout;
+            let job = match u32::try_from(member.may_do()) {
+                Ok(most) if most < job.count => {
+                    job.part(most, job.count).into_iter().for_each(|rest| state.queue.push_front(rest));
+                    job.part(0, most).unwrap_or(job)
+                }
+                _ => job,
+            };
+            match member.place(job) {
+                None => {
+                    if let Some(timeout) = timeout {
+                        self.look_in(state, timeout);
+                    }
+                }
+                Some((job, Some(cause))) => job.fail_all(&cause, post),
+                Some((job, None)) => {
+                    full.push(member.number);
+                    state.queue.push_front(job);
+                }
+            }
+        }
+        state.members.iter_mut().for_each(Member::notify);
+        if state.members.iter().any(|member| member.retires && !member.is_replaced) {
+            self.keeper.notify_one();
+        }
+        if state.is_uneven(self.settings.concurrency) {
+            self.look_in(state, STUCK);
+        }
+    }
+
+    /// Wakes the keeper, unless it looks by then anyway.
+    fn look_in(&self, state: &mut State, pause: Duration) {
+        let Some(at) = Instant::now().checked_add(pause) else { return };
+        if state.next_look.is_none_or(|next| next > at) {
+            state.next_look = Some(at);
+            self.keeper.notify_one();
+        }
+    }
+
+    /// The keeper's look: what is late, who is stuck, who is missing. Gives when to look again, and how many workers to start; `None`
+    /// when nothing is left to be kept.
+    pub(super) fn keep(&self) -> Option<(Option<Instant>, Vec<u64>)> {
+        self.change(|state, _| {
+            let now = Instant::now();
+            let mut next: Vec<Instant> = Vec::new();
+            for member in &mut state.members {
+                next.extend(member.check_times().and_then(|left| now.checked_add(left)));
+                match member.kill_at {
+                    Some(at) if at <= now => member.kill(None, Cause::Cancelled),
+                    Some(at) => next.push(at),
+                    None => {}
+                }
+            }
+            next.extend(state.share(now, self.settings.concurrency));
+            let starts = self.staff(state, now, &mut next);
+            state.members.iter_mut().for_each(|member| member.is_replaced |= member.retires);
+            state.let_go();
+            state.next_look = next.into_iter().min();
+            let is_over = !matches!(state.phase, Phase::Open) && state.is_empty();
+            if is_over {
+                state.phase = Phase::Over;
+                self.ended.cancel();
+                return None;
+            }
+            Some((state.next_look, starts))
+        })
+    }
+
+    /// The numbers of the workers to start now.
+    fn staff(&self, state: &mut State, now: Instant, next: &mut Vec<Instant>) -> Vec<u64> {
+        let staying = state.members.iter().filter(|member| member.is_staying()).count() + state.starting;
+        let wanted = match state.phase {
+            Phase::Open => self.settings.least,
+            Phase::Closing => self.settings.least.min(state.queue.len()),
+            Phase::Over => 0,
+        };
+        let missing = wanted.saturating_sub(staying);
+        if missing > 0
+            && let Some(at) = state.not_before.filter(|at| *at > now)
+        {
+            next.push(at);
+            return Vec::new();
+        }
+        // After a failure one is tried, to see whether it was the last.
+        let missing = if state.failures > 0 { missing.min(1) } else { missing };
+        state.starting += missing;
+        (0..missing)
+            .map(|_| {
+                state.started += 1;
+                state.started
+            })
+            .collect()
+    }
+}
+
+impl State {
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.members.is_empty() && self.starting == 0
+    }
+
+    /// Ends everything.
+    fn end(&mut self, cause: &Cause, post: &mut Post) {
+        self.phase = Phase::Over;
+        self.queue.drain(..).for_each(|job| job.fail_all(cause, post));
+        for member in &mut self.members {
+            member.give_up_all(cause, post);
+            member.kill(None, cause.clone());
+        }
+    }
+
+    /// A worker has ended before it had done anything.
+    fn fail(&mut self, cause: &Cause, post: &mut Post) {
+        self.failures += 1;
+        let pause = BACK_OFF.0.saturating_mul(1 << (self.failures - 1).min(10)).min(BACK_OFF.1);
+        self.not_before = Instant::now().checked_add(pause);
+        if self.failures >= FAILURES && self.members.is_empty() && self.starting == 0 {
+            let cause = Cause::RestartLimit { deaths: self.failures, last: cause.to_string() };
+            self.end(&cause, post);
+            self.gave_up = Some(cause);
+        }
+    }
+
+    /// Lets those who have nothing to do have what waits behind others. Gives when to look again.
+    fn share(&mut self, now: Instant, concurrency: usize) -> Option<Instant> {
+        let idle = self.members.iter().filter(|member| member.is_staying() && member.is_idle()).count();
+        if idle == 0 || !self.queue.is_empty() {
+            return None;
+        }
+        for _ in 0..idle {
+            let busy = self.members.iter_mut().filter(|member| member.load() > concurrency);
+            let Some(busiest) = busy.max_by_key(|member| member.load()) else { break };
+            if busiest.keeps_jobs_waiting(now) {
+                self.queue.extend(busiest.take_back());
+            }
+        }
+        if self.queue.is_empty() {
+            self.members.iter_mut().for_each(|member| member.stop_a_list(now));
+        }
+        if self.is_uneven(concurrency) { now.checked_add(STUCK) } else { None }
+    }
+
+    /// Whether somebody has nothing to do, and somebody else more than he does at a time.
+    fn is_uneven(&self, concurrency: usize) -> bool {
+        let is_idle = |member: &Member| member.is_staying() && member.is_idle();
+        let has_more = |member: &Member| member.load() > concurrency || member.has_a_list();
+        self.queue.is_empty() && self.members.iter().any(is_idle) && self.members.iter().any(has_more)
+    }
+
+    /// Lets workers go that are to leave.
+    fn let_go(&mut self) {
+        for member in self.members.iter_mut().filter(|member| member.retires && member.is_idle()) {
+            member.dismiss();
+        }
+        let closes = matches!(self.phase, Phase::Closing) && self.queue.is_empty();
+        if closes && self.members.iter().all(Member::is_idle) {
+            self.members.iter_mut().for_each(Member::dismiss);
+        }
+    }
+}

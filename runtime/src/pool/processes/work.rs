@@ -1,0 +1,235 @@
+//! The life of a worker: it takes jobs from its desk, runs them, and leaves the results there.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use futures_util::future::{AbortHandle, Abortable, Either, LocalBoxFuture, select};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
+
+use super::desk::{Desk, Gone, Job, Lot};
+use super::letter::{Answer, Enclosed, Function};
+use crate::boot;
+use crate::entry::{Body, Entry};
+use crate::link::Report;
+use crate::wire::{Limits, Packet};
+use crate::{panic, sys};
+
+/// What a worker does first.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct First {
+    pub(super) function: Function,
+    pub(super) arguments: Enclosed,
+}
+
+/// Runs jobs until the pool wants no more of this worker.
+#[procession_macros::process(crate = crate, name = "pool-worker")]
+pub(super) fn work(lot: Lot, first: Option<First>) -> Result<(), String> {
+    let (limits, concurrency) = (lot.limits, lot.concurrency);
+    let desk = Desk::new(lot);
+    let runtime = boot::runtime(0).map_err(|error| format!("no tokio runtime: {error}"))?;
+    let mut worker = Worker { desk, hands: Hands { runtime, others: BTreeMap::new(), limits } };
+    worker.begin(first);
+    // Nothing is left to do, or nobody to do it for.
+    let Gone = if concurrency > 1 { worker.run_many(concurrency) } else { worker.run_singly() };
+    if !worker.desk.is_ours() {
+        // A task has forked, and this is the copy: what it owes to the original it must not do.
+        sys::exit_now(0);
+    }
+    Ok(())
+}
+
+struct Worker {
+    desk: Desk,
+    hands: Hands,
+}
+
+/// What runs functions.
+struct Hands {
+    runtime: Runtime,
+    /// Those for functions that ask for threads, by how many.
+    others: BTreeMap<usize, Runtime>,
+    limits: Limits,
+}
+
+/// What became of an item of a job, in a worker that has several at a time.
+type Ended = (Job, Instant, Option<Result<Packet, Report>>);
+
+impl Worker {
+    fn begin(&mut self, first: Option<First>) {
+        let done = first.map(|First { function, arguments }| match Desk::find(&function) {
+            Some(entry) => self.hands.run(entry, arguments.into()),
+            None => Err(Report::Refused { reason: "there is no such function in the worker".into() }),
+        });
+        self.desk.say(Answer::Ready(done.transpose().map(|done| done.map(Into::into))));
+    }
+
+    fn run_singly(&mut self) -> Gone {
+        loop {
+            match self.desk.try_next() {
+                Ok(Some(job)) => self.perform(job),
+                Ok(None) => {
+                    // Given up too late.
+                    drop(self.desk.given_up());
+                    if let Err(gone) = self.hands.runtime.block_on(self.desk.wait()) {
+                        return gone;
+                    }
+                }
+                Err(gone) => return gone,
+            }
+            if !self.desk.is_ours() {
+                return Gone;
+            }
+        }
+    }
+
+    fn perform(&mut self, mut job: Job) {
+        let begun = Instant::now();
+        loop {
+            let arguments = job.arguments();
+            let result = self.hands.run(job.entry, arguments);
+            if !self.desk.is_ours() {
+                return;
+            }
+            let is_done = job.is_done();
+            let elapsed = if is_done { begun.elapsed().as_nanos() as u64 } else { 0 };
+            self.desk.put(job.slot, job.item(), result, elapsed);
+            if is_done || !self.desk.begin_next(&mut job) {
+                return;
+            }
+        }
+    }
+
+    /// The same for several at a time: those that wait for something let others go on.
+    fn run_many(&mut self, most: usize) -> Gone {
+        let mut running = FuturesUnordered::<LocalBoxFuture<'static, Ended>>::new();
+        let mut aborts = BTreeMap::<u16, (u64, AbortHandle)>::new();
+        loop {
+            while running.len() < most {
+                match self.desk.try_next() {
+                    Ok(Some(job)) => self.start(job, Instant::now(), &running, &mut aborts),
+                    Ok(None) => break,
+                    Err(gone) => return gone,
+                }
+            }
+            for (slot, turn) in self.desk.given_up() {
+                if let Some((_, abort)) = aborts.get(&slot).filter(|(started, _)| *started == turn) {
+                    abort.abort();
+                }
+            }
+            let desk = &mut self.desk;
+            let ended = self.hands.runtime.block_on(async {
+                if running.is_empty() {
+                    return desk.wait().await.map(|()| None);
+                }
+                match select(running.next(), std::pin::pin!(desk.wait())).await {
+                    Either::Left((ended, _)) => Ok(ended),
+                    Either::Right((heard, _)) => heard.map(|()| None),
+                }
+            });
+            match ended {
+                Ok(Some(ended)) => self.end(ended, &running, &mut aborts),
+                Ok(None) => {}
+                Err(gone) => return gone,
+            }
+            if !self.desk.is_ours() {
+                return Gone;
+            }
+        }
+    }
+
+    /// Starts the item of a job that has begun. A plain function runs at once, to its end.
+    fn start(
+        &mut self,
+        mut job: Job,
+        begun: Instant,
+        running: &FuturesUnordered<LocalBoxFuture<'static, Ended>>,
+        aborts: &mut BTreeMap<u16, (u64, AbortHandle)>,
+    ) {
+        let Body::Async { threads: 0, prepare } = job.entry.body else { return self.perform(job) };
+        let (arguments, limits) = (job.arguments(), self.hands.limits);
+        let _inside = self.hands.runtime.enter();
+        let (abort, registration) = AbortHandle::new_pair();
+        aborts.insert(job.slot, (job.turn, abort));
+        running.push(
+            async move {
+                let run = AssertUnwindSafe(async move {
+                    let function = prepare(arguments, limits).map_err(Report::Decode)?;
+                    function.await.map_err(Report::Encode)
+                });
+                let caught = run.catch_unwind();
+                let ended = Abortable::new(caught, registration).await.ok();
+                (job, begun, ended.map(|caught| caught.unwrap_or_else(|payload| Err(told(&*payload)))))
+            }
+            .boxed_local(),
+        );
+    }
+
+    fn end(
+        &mut self,
+        (mut job, begun, result): Ended,
+        running: &FuturesUnordered<LocalBoxFuture<'static, Ended>>,
+        aborts: &mut BTreeMap<u16, (u64, AbortHandle)>,
+    ) {
+        aborts.remove(&job.slot);
+        let is_done = job.is_done();
+        let elapsed = if is_done { begun.elapsed().as_nanos() as u64 } else { 0 };
+        match result {
+            Some(result) => self.desk.put(job.slot, job.item(), result, elapsed),
+            None => {
+                let reason = "it was given up".into();
+                self.desk.put(job.slot, job.item(), Err(Report::Refused { reason }), elapsed);
+            }
+        }
+        if !is_done && self.desk.begin_next(&mut job) {
+            self.start(job, begun, running, aborts);
+        }
+    }
+}
+
+impl Hands {
+    /// Runs a function to its end.
+    fn run(&mut self, entry: &'static Entry, arguments: Packet) -> Result<Packet, Report> {
+        let caught = catch_unwind(AssertUnwindSafe(|| self.run_or_unwind(entry, arguments)));
+        caught.unwrap_or_else(|payload| Err(told(&*payload)))
+    }
+
+    fn run_or_unwind(&mut self, entry: &'static Entry, arguments: Packet) -> Result<Packet, Report> {
+        let limits = self.limits;
+        match entry.body {
+            Body::Plain { prepare } => {
+                let function = prepare(arguments, limits).map_err(Report::Decode)?;
+                function().map_err(Report::Encode)
+            }
+            Body::Async { threads, prepare } => {
+                let runtime = self
+                    .runtime(threads)
+                    .map_err(|error| Report::Refused { reason: format!("no tokio runtime: {error}") })?;
+                let function = {
+                    let _inside = runtime.enter();
+                    prepare(arguments, limits).map_err(Report::Decode)?
+                };
+                runtime.block_on(function).map_err(Report::Encode)
+            }
+        }
+    }
+
+    fn runtime(&mut self, threads: usize) -> std::io::Result<&Runtime> {
+        use std::collections::btree_map::Entry::{Occupied, Vacant};
+        if threads == 0 {
+            return Ok(&self.runtime);
+        }
+        match self.others.entry(threads) {
+            Occupied(made) => Ok(made.into_mut()),
+            Vacant(place) => Ok(place.insert(boot::runtime(threads)?)),
+        }
+    }
+}
+
+fn told(payload: &(dyn Any + Send)) -> Report {
+    panic::report_of(payload)
+}

@@ -1,0 +1,185 @@
+//! Futures of single tasks.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Shared;
+use super::one::One;
+use crate::call::Call;
+use crate::error::{Cause, ProcessError};
+use crate::plan::Plan;
+use crate::process::Read;
+
+/// A call on its way into a pool's queue.
+struct Entering<T> {
+    plan: Box<Plan>,
+    read: Read<T>,
+    shared: Arc<Shared>,
+    permit: Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send + Sync>>,
+}
+
+impl<T> Entering<T> {
+    fn new(shared: &Arc<Shared>, call: Call<T>) -> Self {
+        let (plan, read) = call.into_parts();
+        let queue = Arc::clone(&shared.queue);
+        // It ends with an error when the pool is closed.
+        let permit = Box::pin(async move { queue.acquire_owned().await.ok() });
+        Self { plan: Box::new(plan), read, shared: Arc::clone(shared), permit }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<One<T>, ProcessError>> {
+        let permit = ready!(self.permit.as_mut().poll(context));
+        let closed = || ProcessError::new(self.plan.display_name(), None, Cause::Closed);
+        let permit = permit.ok_or_else(closed)?;
+        let backend = Arc::clone(&self.shared.backend);
+        Poll::Ready(One::submit(backend, self.plan.take(), self.read, permit))
+    }
+}
+
+/// A future that runs one task in a pool, made by [`Pool::run`](super::Pool::run).
+///
+/// # Cancel safety
+/// Dropping it cancels the task: if it has not started it never runs; if it has, and does not end by itself within a moment, its worker is
+/// killed and replaced.
+#[must_use = "futures do nothing unless you await or poll them"]
+pub struct Run<T> {
+    state: RunState<T>,
+}
+
+enum RunState<T> {
+    Entering(Entering<T>),
+    Running(One<T>),
+    Done,
+}
+
+impl<T> Run<T> {
+    pub(super) fn new(shared: &Arc<Shared>, call: Call<T>) -> Self {
+        Self { state: RunState::Entering(Entering::new(shared, call)) }
+    }
+}
+
+impl<T> Future for Run<T> {
+    type Output = Result<T, ProcessError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let RunState::Entering(entering) = &mut self.state {
+            let entered = ready!(entering.poll(context));
+            self.state = RunState::Done;
+            self.state = RunState::Running(entered?);
+        }
+        let RunState::Running(one) = &self.state else {
+            return Poll::Ready(Err(ProcessError::new("", None, Cause::Taken)));
+        };
+        one.poll(context)
+    }
+}
+
+impl<T> Drop for Run<T> {
+    fn drop(&mut self) {
+        if let RunState::Running(one) = &self.state {
+            one.give_up();
+        }
+    }
+}
+
+impl<T> fmt::Debug for Run<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run").finish_non_exhaustive()
+    }
+}
+
+/// A future that hands a task to a pool, made by [`Pool::submit`](super::Pool::submit): it gives the [`Task`] when the pool has room for it.
+///
+/// # Cancel safety
+/// If it is dropped before it is ready, the task never runs.
+#[must_use = "a task is handed over when this is awaited"]
+pub struct Submit<T> {
+    entering: Entering<T>,
+}
+
+impl<T> Submit<T> {
+    pub(super) fn new(shared: &Arc<Shared>, call: Call<T>) -> Self {
+        Self { entering: Entering::new(shared, call) }
+    }
+}
+
+impl<T> Future for Submit<T> {
+    type Output = Result<Task<T>, ProcessError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let one = ready!(self.entering.poll(context))?;
+        let id = self.entering.shared.next_id();
+        Poll::Ready(Ok(Task { one, id }))
+    }
+}
+
+impl<T> fmt::Debug for Submit<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Submit").finish_non_exhaustive()
+    }
+}
+
+/// What tells a task of a pool from all others of the same pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id(pub(super) u64);
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A task that was handed to a pool, and runs whether or not anybody waits for it: a future of its value. Python's `AsyncResult`.
+///
+/// Dropping it lets the task go on, as tokio's `JoinHandle` does; it ends with its pool at the latest.
+#[must_use = "a task that nobody holds goes on, unseen; await it, or keep it to end it"]
+pub struct Task<T> {
+    one: One<T>,
+    id: Id,
+}
+
+impl<T> Task<T> {
+    /// What tells it from the other tasks of its pool.
+    #[must_use]
+    pub const fn id(&self) -> Id {
+        self.id
+    }
+
+    /// Whether there is an outcome: a value, or why there is none.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.one.is_finished()
+    }
+
+    /// The id of the worker's process that has it, or has done it; `None` while it waits for one.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.one.pid()
+    }
+
+    /// Ends it: its outcome is [`Cause::Cancelled`], unless it has one. If it has not started it never runs; if it has, and does not end by
+    /// itself within a moment, its worker is killed and replaced.
+    pub fn abort(&self) {
+        self.one.abort();
+    }
+}
+
+impl<T> Future for Task<T> {
+    type Output = Result<T, ProcessError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.one.poll(context)
+    }
+}
+
+impl<T> fmt::Debug for Task<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = if self.is_finished() { "finished" } else { "not finished" };
+        write!(f, "Task({:?}, {}, {state})", self.one.name(), self.id)
+    }
+}

@@ -1,0 +1,349 @@
+//! Maps in a pool: conformance PO02, PO03, PO07, PO10, PO12, PO15, PO17, CF09; failures F15, F16, F18, F19, F29; requirements 1, 2, 5, 6.
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+use std::collections::BTreeSet;
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::stream::{self, FuturesUnordered};
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use procession::pipe::Sender;
+use procession::{Cause, Failure, Limits, Pool, process, simplex};
+use procession_tests::{eventually_async, info, isolated, patience};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::{sleep, timeout};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[track_caller]
+fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let caller = Location::caller();
+    async move {
+        let done = timeout(patience(40 * SECOND), future).await;
+        done.unwrap_or_else(|_elapsed| panic!("what {caller} waits for did not happen"))
+    }
+}
+
+fn kill(pid: u32) {
+    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
+}
+
+#[process]
+async fn square(n: u64) -> u64 {
+    n * n
+}
+
+#[process]
+fn add(a: u64, b: u64) -> u64 {
+    a + b
+}
+
+#[process]
+async fn slow_square(n: u64) -> u64 {
+    sleep(Duration::from_millis(n % 7)).await;
+    n * n
+}
+
+#[process]
+fn reports(n: u64) -> (u64, u32) {
+    (n, std::process::id())
+}
+
+/// Dies on some, by itself.
+#[process]
+fn dies_on(n: u64, which: u64) -> u64 {
+    if n == which {
+        kill(std::process::id());
+    }
+    n
+}
+
+/// Says that it has started, and never ends, on some.
+#[process]
+fn loops_on(n: u64, mut started: Option<Sender<u32>>) -> Result<u64, Failure> {
+    let Some(started) = &mut started else { return Ok(n) };
+    started.blocking_send(std::process::id())?;
+    started.blocking_flush()?;
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+#[process]
+fn panics_on(n: u64, which: u64) -> u64 {
+    assert_ne!(n, which, "this one");
+    n
+}
+
+#[process]
+async fn pause(millis: u64) -> u64 {
+    sleep(Duration::from_millis(millis)).await;
+    millis
+}
+
+#[process]
+fn reversed(bytes: Bytes) -> Bytes {
+    bytes.iter().rev().copied().collect::<Vec<u8>>().into()
+}
+
+fn squares(count: u64) -> Vec<u64> {
+    (0..count).map(|n| n * n).collect()
+}
+
+isolated! {
+    async fn values_come_in_order() {
+        let pool = Pool::new(3).await.unwrap();
+        assert_eq!(in_time(pool.map(square, 0..1000)).await.unwrap(), squares(1000));
+        for chunk in [1, 7, 20, 5000] {
+            assert_eq!(in_time(pool.map(square, 0..100).chunk(chunk)).await.unwrap(), squares(100));
+            assert_eq!(in_time(pool.map(slow_square, 0..50).chunk(chunk)).await.unwrap(), squares(50));
+        }
+        let pairs = [(1, 2), (3, 4), (5, 6)];
+        assert_eq!(in_time(pool.map(|(a, b)| add(a, b), pairs)).await.unwrap(), [3, 7, 11]);
+        in_time(pool.close()).await.unwrap();
+        let closed = in_time(pool.map(square, 0..3)).await.unwrap_err();
+        assert_eq!(*closed.cause(), Cause::Closed);
+    }
+
+    async fn streams_give_all() {
+        let pool = Pool::new(3).await.unwrap();
+        let ordered: Vec<u64> = in_time(pool.map(slow_square, 0..200).ordered().try_collect()).await.unwrap();
+        assert_eq!(ordered, squares(200));
+        let unordered: BTreeSet<u64> =
+            in_time(pool.map(slow_square, 0..200).unordered().try_collect()).await.unwrap();
+        assert_eq!(unordered, squares(200).into_iter().collect());
+        // What is quick does not wait for what is slow.
+        let mut values = pool.map(pause, [400, 0, 0]).unordered();
+        assert_eq!(in_time(values.next()).await.unwrap().unwrap(), 0);
+        assert_eq!(in_time(values.next()).await.unwrap().unwrap(), 0);
+        assert_eq!(in_time(values.next()).await.unwrap().unwrap(), 400);
+        assert!(in_time(values.next()).await.is_none());
+        in_time(pool.close()).await.unwrap();
+    }
+
+    async fn nothing_in_nothing_out() {
+        let pool = Pool::new(1).await.unwrap();
+        assert_eq!(in_time(pool.map(square, [])).await.unwrap(), Vec::<u64>::new());
+        assert!(in_time(pool.map(square, []).ordered().next()).await.is_none());
+        assert!(in_time(pool.map(square, []).unordered().next()).await.is_none());
+        assert_eq!(in_time(pool.map_stream(square, stream::empty())).await.unwrap(), Vec::<u64>::new());
+        in_time(pool.close()).await.unwrap();
+    }
+
+    async fn input_is_read_as_it_is_wanted() {
+        let pool = Pool::new(2).await.unwrap();
+        for (window, chunk) in [(8, None), (8, Some(3)), (1, None), (100, Some(64))] {
+            let read = Arc::new(AtomicU64::new(0));
+            let counter = Arc::clone(&read);
+            let map = pool.map(square, (0..).inspect(move |_| {
+                counter.fetch_add(1, Relaxed);
+            })).in_flight(window);
+            let map = match chunk {
+                Some(chunk) => map.chunk(chunk),
+                None => map,
+            };
+            let mut values = map.ordered();
+            assert_eq!(read.load(Relaxed), 0);
+            for n in 0..500 {
+                assert_eq!(in_time(values.next()).await.unwrap().unwrap(), n * n);
+                // What was given, and what is under way.
+                let read = read.load(Relaxed);
+                assert!(read <= n + 1 + window as u64, "{read} were read when {n} was given");
+            }
+        }
+        in_time(pool.close()).await.unwrap();
+    }
+
+    async fn streams_go_in() {
+        let pool = Pool::new(2).await.unwrap();
+        let numbers = stream::unfold(0_u64, |n| async move {
+            tokio::task::yield_now().await;
+            (n < 100).then_some((n, n + 1))
+        });
+        assert_eq!(in_time(pool.map_stream(square, numbers)).await.unwrap(), squares(100));
+        let failing = stream::iter((0..10).map(Ok).chain([Err("the tape is torn")]).chain((10..20).map(Ok)));
+        let mut values = pool.try_map_stream(square, failing).ordered();
+        for n in 0..10 {
+            assert_eq!(in_time(values.next()).await.unwrap().unwrap(), n * n);
+        }
+        let error = in_time(values.next()).await.unwrap().unwrap_err();
+        assert!(matches!(error.cause(), Cause::Input { reason } if reason == "the tape is torn"), "{error}");
+        assert_eq!(error.pid(), None);
+        assert!(in_time(values.next()).await.is_none());
+        assert_eq!(in_time(pool.run(square(3))).await.unwrap(), 9);
+        in_time(pool.close()).await.unwrap();
+    }
+
+    async fn the_first_error_ends_it_at_once() {
+        let pool = Pool::new(2).await.unwrap();
+        let begun = Instant::now();
+        let (sender, mut started) = simplex().unwrap();
+        let mut sender = Some(sender);
+        // The first never ends.
+        let hours = (0..1000_u64).map(|n| (n, if n == 0 { sender.take() } else { None }));
+        let map = pool.map(|(n, sender)| if n == 5 { loops_on(n, sender).max_message(0) } else { loops_on(n, sender) }, hours);
+        let error = in_time(map).await.unwrap_err();
+        assert!(matches!(error.cause(), Cause::TooLarge { .. }) && error.name() == "loops_on[5]", "{error}");
+        assert!(begun.elapsed() < patience(5 * SECOND));
+        let error = in_time(pool.map(|n| panics_on(n, 30), 0..100_000)).await.unwrap_err();
+        assert!(error.is_panic() && error.name() == "panics_on[30]" && error.pid().is_some(), "{error}");
+        if let Ok(Some(worker)) = in_time(started.recv()).await {
+            eventually_async(10 * SECOND, || info(worker).is_none()).await;
+        }
+        assert_eq!(in_time(pool.map(square, 0..10)).await.unwrap(), squares(10));
+        in_time(pool.close()).await.unwrap();
+    }
+
+    async fn each_error_has_its_place_in_a_stream() {
+        let pool = Pool::new(2).await.unwrap();
+        let values: Vec<_> = in_time(pool.map(|n| panics_on(n % 10, 3), 0..50).chunk(4).ordered().collect()).await;
+        assert_eq!(values.len(), 50);
+        for (n, value) in values.into_iter().enumerate() {
+            match value {
+                Ok(value) => assert_eq!(value, n as u64 % 10),
+                Err(error) => assert!(n % 10 == 3 && error.is_panic(), "{n}: {error}"),
+            }
+        }
+        in_time(pool.close()).await.unwrap();
+    }
+
+    /// In one piece with others, it costs none of them.
+    async fn a_death_in_a_list_costs_one_item() {
+        let pool = Pool::new(2).await.unwrap();
+        for chunk in [1, 3, 10, 100] {
+            let values: Vec<_> =
+                in_time(pool.map(|n| dies_on(n % 25, 7), 0..100).chunk(chunk).ordered().collect()).await;
+            assert_eq!(values.len(), 100);
+            for (n, value) in values.into_iter().enumerate() {
+                match value {
+                    Ok(value) => assert_eq!(value, n as u64 % 25),
+                    Err(error) => assert!(n % 25 == 7 && error.signal() == Some(9), "{n}: {error}"),
+                }
+            }
+        }
+        in_time(pool.close()).await.unwrap();
+    }
+
+    async fn a_poisonous_item_ends_three_workers() {
+        let pool = Pool::new(2).await.unwrap();
+        let values: Vec<_> =
+            in_time(pool.map(|n| dies_on(n, 17), 0..40).chunk(8).retry(5).ordered().collect()).await;
+        for (n, value) in values.into_iter().enumerate() {
+            match value {
+                Ok(value) => assert_eq!(value, n as u64),
+                Err(error) => {
+                    assert_eq!((n, error.cause()), (17, &Cause::Poisoned { deaths: 3 }));
+                }
+            }
+        }
+        let error = in_time(pool.map(|n| dies_on(n, 17), 0..40).retry(1)).await.unwrap_err();
+        assert_eq!(error.signal(), Some(9));
+        in_time(pool.close()).await.unwrap();
+    }
+
+    async fn each_item_has_its_own_time() {
+        let pool = Pool::new(2).await.unwrap();
+        // Together they take longer than one may.
+        let limit = Duration::from_millis(150);
+        let values: Vec<_> =
+            in_time(pool.map(pause, [30, 30, 30, 30, 30, 30, 3_600_000, 30, 30]).chunk(9).timeout(limit).ordered().collect())
+                .await;
+        for (n, value) in values.into_iter().enumerate() {
+            match value {
+                Ok(value) => assert_eq!(value, 30),
+                Err(error) => assert_eq!((n, error.cause()), (6, &Cause::TimedOut { after: limit })),
+            }
+        }
+        in_time(pool.close()).await.unwrap();
+    }
+
+    async fn progress_is_told() {
+        let pool = Pool::new(2).await.unwrap();
+        let told = Arc::new(AtomicU64::new(0));
+        let teller = Arc::clone(&told);
+        let map = pool.map(square, 0..5000).on_progress(move |done| {
+            assert!(done > teller.swap(done, Relaxed));
+        });
+        assert_eq!(in_time(map).await.unwrap().len(), 5000);
+        assert_eq!(told.load(Relaxed), 5000);
+        in_time(pool.close()).await.unwrap();
+    }
+
+    async fn a_map_that_is_dropped_leaves_nothing() {
+        let pool = Pool::new(2).await.unwrap();
+        for n in 0..20 {
+            let mut values = pool.map(slow_square, 0..).unordered();
+            for _ in 0..n {
+                in_time(values.next()).await.unwrap().unwrap();
+            }
+            drop(values);
+            assert_eq!(in_time(pool.map(square, 0..10)).await.unwrap(), squares(10));
+        }
+        let (sender, mut started) = simplex().unwrap();
+        let mut map = pool.map(|sender| loops_on(0, sender), [Some(sender)]);
+        assert!((&mut map).now_or_never().is_none());
+        let worker = in_time(started.recv()).await.unwrap().unwrap();
+        let begun = Instant::now();
+        drop(map);
+        eventually_async(10 * SECOND, || info(worker).is_none()).await;
+        assert!(begun.elapsed() < patience(SECOND));
+        in_time(pool.close()).await.unwrap();
+    }
+
+    /// Several at the same time have the same workers.
+    async fn maps_run_beside_one_another() {
+        let pool = Pool::new(2).await.unwrap();
+        let maps: FuturesUnordered<_> = (0..10).map(|_| pool.map(square, 0..2000)).collect();
+        let all: Vec<Vec<u64>> = in_time(maps.try_collect()).await.unwrap();
+        assert!(all.len() == 10 && all.iter().all(|values| *values == squares(2000)));
+        in_time(pool.close()).await.unwrap();
+    }
+
+    #[limit(120)]
+    async fn long_arguments_and_results() {
+        let pool = Pool::builder().workers(2).limits(Limits::DEFAULT.max_message(80 << 20)).build().await.unwrap();
+        for length in [0, 1, 4096, 4097, 65_536, 1 << 20, 64 << 20] {
+            let bytes: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+            let count = if length > 1 << 20 { 1 } else { 5 };
+            let items = (0..count).map(|_| Bytes::from(bytes.clone()));
+            let call = |bytes| reversed(bytes).max_message(80 << 20);
+            let values = in_time(pool.map(call, items).in_flight(2)).await.unwrap();
+            assert_eq!(values.len(), count);
+            assert!(values.iter().all(|value| value.iter().rev().eq(bytes.iter())), "{length}");
+        }
+        in_time(pool.close()).await.unwrap();
+    }
+
+    /// Requirements 1 and 2, scaled down: what a kill costs is what the worker was in, and with another try nothing.
+    #[limit(120)]
+    async fn kills_cost_no_more_than_what_was_under_way() {
+        let pool = Pool::new(2).await.unwrap();
+        for (chunk, retries) in [(1, 0), (50, 0), (1, 100), (50, 100)] {
+            let kills = AtomicU64::new(0);
+            let mut lost = 0_u64;
+            let mut values = pool.map(reports, 0..20_000).chunk(chunk).retry(retries).ordered();
+            for n in 0..20_000 {
+                match in_time(values.next()).await.unwrap() {
+                    Ok((value, worker)) => {
+                        assert_eq!(value, n);
+                        if n % 500 == 499 && info(worker).is_some() {
+                            // It may have ended already.
+                            let pid = Pid::from_raw(worker.cast_signed()).unwrap();
+                            kills.fetch_add(u64::from(kill_process(pid, Signal::KILL).is_ok()), Relaxed);
+                        }
+                    }
+                    Err(error) => {
+                        assert!(error.signal() == Some(9) && retries == 0, "{error}");
+                        lost += 1;
+                    }
+                }
+            }
+            let kills = kills.into_inner();
+            assert!(kills > 5 && lost <= kills, "{lost} were lost by {kills} kills");
+        }
+        in_time(pool.close()).await.unwrap();
+    }
+}
