@@ -86,6 +86,11 @@ impl<T> Call<T> {
         self.plan
     }
 
+    /// The same call a second time. A handle that one process owns goes with the first.
+    pub(crate) fn again(&mut self) -> Self {
+        Self { plan: self.plan.take(), read: self.read, awaited: Awaited::NotYet }
+    }
+
     pub(crate) fn into_parts(self) -> (Plan, Read<T>) {
         (self.plan, self.read)
     }

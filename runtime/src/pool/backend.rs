@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::job::{Job, Replies};
+use super::stats::Stats;
 use crate::error::ProcessError;
 
 /// Who runs jobs: the processes of this pool, tasks of this process, or somebody far away.
@@ -40,4 +41,7 @@ pub(super) trait Backend: Debug + Send + Sync {
 
     /// How many items it has that are not done.
     fn unfinished(&self) -> usize;
+
+    /// What it has done, and what it is doing.
+    fn stats(&self) -> Stats;
 }

@@ -58,6 +58,8 @@ pub(super) struct Course<'a, T> {
     has_ended: bool,
     /// Why the source has failed, until it is told.
     failed: Option<Cause>,
+    /// An error that ends it all.
+    error: Option<ProcessError>,
     /// What has come, from the first item on that was not given.
     come: VecDeque<Option<Result<T, ProcessError>>>,
     given: u64,
@@ -77,6 +79,7 @@ impl<'a, T> Course<'a, T> {
             inbox,
             has_ended: false,
             failed: None,
+            error: None,
             come: VecDeque::new(),
             given: 0,
             arrived: 0,
@@ -95,7 +98,7 @@ impl<'a, T> Course<'a, T> {
         order: Order,
     ) -> Poll<Option<Result<T, ProcessError>>> {
         loop {
-            if let Some(outcome) = self.next_come(order) {
+            if let Some(outcome) = self.next_come() {
                 return Poll::Ready(Some(outcome));
             }
             // Where results never cease, others have their turn, too.
@@ -185,7 +188,7 @@ impl<'a, T> Course<'a, T> {
     }
 
     fn arrive(&mut self, outcome: Outcome, order: Order) {
-        let Outcome { key, pid, result, entry, pace } = outcome;
+        let Outcome { key, pid, result, which, pace } = outcome;
         if pace > 0 {
             self.pace = Some(self.pace.map_or(pace, |before| (3 * before + pace) / 4));
         }
@@ -195,11 +198,11 @@ impl<'a, T> Course<'a, T> {
             (Ok(_), None) => Err(Cause::Taken),
             (Err(cause), _) => Err(cause),
         };
-        let named = |cause| ProcessError::new(format!("{}[{key}]", entry.place.name), pid, cause);
+        let named = |cause| ProcessError::new(format!("{}[{key}]", which.name()), pid, cause);
         let value = value.map_err(named);
         match order {
             Order::Arrival => self.come.push_back(Some(value)),
-            Order::Collected if value.is_err() => self.come.push_front(Some(value)),
+            Order::Collected if value.is_err() => self.error = value.err().or(self.error.take()),
             Order::Items | Order::Collected => {
                 let Some(at) = key.checked_sub(self.given).map(|at| at as usize) else { return };
                 if self.come.len() <= at {
@@ -210,7 +213,10 @@ impl<'a, T> Course<'a, T> {
         }
     }
 
-    fn next_come(&mut self, _: Order) -> Option<Result<T, ProcessError>> {
+    fn next_come(&mut self) -> Option<Result<T, ProcessError>> {
+        if let Some(error) = self.error.take() {
+            return Some(Err(error));
+        }
         let next = self.come.front_mut()?.take()?;
         self.come.pop_front();
         self.given += 1;

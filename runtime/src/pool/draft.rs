@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use super::inbox::Inbox;
 use super::job::{Job, Outcome, Replies};
 use super::one::single;
+use super::which::Which;
 use crate::call::Call;
 use crate::entry::Entry;
 use crate::error::Cause;
@@ -80,7 +81,7 @@ impl<T> Draft<T> {
 
     /// Records what came of an item that nobody runs.
     pub(super) fn fail(&mut self, key: u64, entry: &'static Entry, cause: Cause) {
-        self.failed.push(Outcome { key, pid: None, result: Err(cause), entry, pace: 0 });
+        self.failed.push(Outcome { key, pid: None, result: Err(cause), which: Which::Ours(entry), pace: 0 });
     }
 
     /// Adds a call to a list, if it is one that can stand in a list.
@@ -124,7 +125,8 @@ impl<T> Draft<T> {
         let packet = Packet { bytes: bytes.freeze(), ..Packet::default() };
         let (retries, deaths) = (self.retries, 0);
         let replies: Arc<dyn Replies> = Arc::clone(&self.inbox) as _;
-        self.jobs.push(Job { entry, packet, count, key, timeout, limits, retries, deaths, replies });
+        let which = Which::Ours(entry);
+        self.jobs.push(Job { which, packet, count, key, timeout, limits, retries, deaths, replies });
     }
 
     /// The jobs that were made.

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::entry::Entry;
+use super::which::Which;
 use crate::error::Cause;
 use crate::wire::{Limits, Packet};
 
 /// One function, with one list of arguments or with several: its *items*.
 pub(super) struct Job {
-    pub(super) entry: &'static Entry,
+    pub(super) which: Which,
     /// Of one item its arguments; of several, each after its length, and no handles.
     pub(super) packet: Packet,
     pub(super) count: u32,
@@ -46,7 +46,7 @@ pub(super) struct Outcome {
     pub(super) pid: Option<u32>,
     pub(super) result: Result<Packet, Cause>,
     /// The function that it was.
-    pub(super) entry: &'static Entry,
+    pub(super) which: Which,
     /// Of the last item of a job, how long each of them took, in nanoseconds; else zero.
     pub(super) pace: u64,
 }
@@ -64,7 +64,7 @@ impl Job {
 
     fn like(&self, count: u32, skipped: u32, packet: Packet) -> Self {
         Self {
-            entry: self.entry,
+            which: self.which.clone(),
             packet,
             count,
             key: self.key + u64::from(skipped),
@@ -114,7 +114,7 @@ impl Job {
             size if size > limit => Err(Cause::TooLarge { size, limit }),
             _ => Ok(packet),
         });
-        Outcome { key, pid, result, entry: self.entry, pace: elapsed / u64::from(item + 1) }
+        Outcome { key, pid, result, which: self.which.clone(), pace: elapsed / u64::from(item + 1) }
     }
 
     /// What becomes of an item that was lost with its worker: it is tried again, or this is what came of it.
@@ -145,9 +145,9 @@ impl Job {
 
 impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { entry, count, key, deaths, .. } = self;
+        let Self { which, count, key, deaths, .. } = self;
         f.debug_struct("Job")
-            .field("entry", entry)
+            .field("which", which)
             .field("count", count)
             .field("key", key)
             .field("deaths", deaths)
@@ -191,7 +191,7 @@ mod tests {
         let mut list = BytesMut::new();
         items.iter().for_each(|item| Job::append(&mut list, item));
         Job {
-            entry: nothing().into_plan().entry,
+            which: Which::Ours(nothing().into_plan().entry),
             packet: Packet { bytes: list.freeze(), ..Packet::default() },
             count: items.len() as u32,
             key: 100,

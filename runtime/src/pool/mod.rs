@@ -4,15 +4,23 @@ mod backend;
 mod builder;
 mod course;
 mod draft;
+mod enclosed;
+mod far;
+mod here;
 mod inbox;
+mod init;
 mod into_call;
 mod job;
+mod kept;
 mod map;
 mod one;
 mod processes;
+mod recipe;
 mod settings;
 mod source;
+mod stats;
 mod task;
+mod which;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -26,16 +34,26 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::ser::{Error as _, Serialize, Serializer};
 use tokio::sync::Semaphore;
 
 use self::backend::Backend;
+use self::far::{Ends, Far, serve};
 use self::source::{Iterated, Streamed};
 use crate::call::Call;
+use crate::control::Control;
 use crate::error::ProcessError;
+use crate::pipe::simplex_with;
+use crate::wire::Limits;
 
 pub use builder::Builder;
+pub use init::Initialised;
 pub use into_call::IntoCall;
+pub use kept::{keep, kept};
 pub use map::{Map, Ordered, Unordered};
+pub use recipe::Recipe;
+pub use stats::{Slow, Stats, WorkerState, WorkerStats};
 pub use task::{Id, Run, Submit, Task};
 
 /// How many single tasks may wait in a pool or run, for each worker and at least. Who submits more waits.
@@ -55,6 +73,8 @@ struct Shared {
     /// Room for single tasks.
     queue: Arc<Semaphore>,
     ids: AtomicU64,
+    /// Of the pipes to a process that a handle goes to.
+    limits: Limits,
 }
 
 impl Shared {
@@ -99,12 +119,14 @@ impl Pool {
         Builder::new()
     }
 
-    fn of(backend: Arc<dyn Backend>) -> Self {
+    fn of(backend: Arc<dyn Backend>, limits: Limits) -> Self {
         let (each, least) = QUEUE;
         let room = (backend.width() * each).max(least);
         let queue = Arc::new(Semaphore::new(room));
         Self {
-            handle: Arc::new(Handle { shared: Arc::new(Shared { backend, queue, ids: AtomicU64::new(0) }) }),
+            handle: Arc::new(Handle {
+                shared: Arc::new(Shared { backend, queue, ids: AtomicU64::new(0), limits }),
+            }),
         }
     }
 
@@ -163,6 +185,12 @@ impl Pool {
         Map::new(self.shared(), Streamed { items: Box::pin(items), call: function })
     }
 
+    /// What it has done, and what it is doing.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared().backend.stats()
+    }
+
     /// Takes no more tasks, does those that it has, and ends its workers. Python's `close` and `join`.
     ///
     /// # Errors
@@ -185,6 +213,28 @@ impl Pool {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+/// What travels is a way to the pool: the process that gets it has its tasks done by the workers of the one that has the pool, for as
+/// long as that has it.
+impl Serialize for Pool {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let limits = self.shared().limits;
+        let (requests, asked) = simplex_with(limits).map_err(S::Error::custom)?;
+        let (tell, answers) = simplex_with(limits).map_err(S::Error::custom)?;
+        let backend = Arc::clone(&self.shared().backend);
+        let width = backend.width() as u64;
+        Control::get().map_err(S::Error::custom)?.run(serve(backend, asked, tell));
+        Ends { requests, answers, width }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Pool {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let ends = Ends::deserialize(deserializer)?;
+        let limits = ends.requests.limits();
+        Ok(Self::of(Arc::new(Far::new(ends).map_err(D::Error::custom)?), limits))
     }
 }
 

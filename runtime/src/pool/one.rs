@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::backend::Backend;
 use super::job::{Job, Outcome, Replies};
-use crate::entry::Entry;
+use super::which::Which;
 use crate::error::{Cause, ProcessError};
 use crate::plan::Plan;
 use crate::process::Read;
@@ -61,7 +61,7 @@ pub(super) struct One<T> {
     name: String,
     limits: Limits,
     read: Read<T>,
-    entry: &'static Entry,
+    which: Which,
 }
 
 impl<T> One<T> {
@@ -82,7 +82,7 @@ impl<T> One<T> {
         let job = single(&mut plan, 0, 0, replies)
             .map_err(|cause| ProcessError::new(name.as_str(), None, cause))?;
         backend.submit(vec![job]);
-        Ok(Self { place, backend, name, limits: plan.limits, read, entry: plan.entry })
+        Ok(Self { place, backend, name, limits: plan.limits, read, which: Which::Ours(plan.entry) })
     }
 
     pub(super) fn poll(&self, context: &mut Context<'_>) -> Poll<Result<T, ProcessError>> {
@@ -127,7 +127,7 @@ impl<T> One<T> {
         if !self.is_finished() {
             self.give_up();
             let (pid, result) = (self.pid(), Err(Cause::Cancelled));
-            self.place.deliver(vec![Outcome { key: 0, pid, result, entry: self.entry, pace: 0 }]);
+            self.place.deliver(vec![Outcome { key: 0, pid, result, which: self.which.clone(), pace: 0 }]);
         }
     }
 
@@ -149,6 +149,6 @@ pub(super) fn single(
     plan.check_that_it_is_a_task()?;
     let packet = plan.sendable_arguments()?;
     plan.forget_handles();
-    let (entry, timeout, limits) = (plan.entry, plan.timeout, plan.limits);
-    Ok(Job { entry, packet, count: 1, key, timeout, limits, retries, deaths: 0, replies })
+    let (which, timeout, limits) = (Which::Ours(plan.entry), plan.timeout, plan.limits);
+    Ok(Job { which, packet, count: 1, key, timeout, limits, retries, deaths: 0, replies })
 }

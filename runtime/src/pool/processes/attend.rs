@@ -3,25 +3,26 @@
 use std::future::{pending, poll_fn};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::select;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
 use super::board::{Board, Side, Sleep};
 use super::desk::Lot;
 use super::letter::Answer;
-use super::member::Member;
+use super::member::{Beginning, Member};
 use super::office::Office;
+use super::scales::Scales;
 use super::work::{First, work};
 use crate::control::Control;
 use crate::error::{Cause, ProcessError};
 use crate::pipe::{Receiver, simplex_with};
+use crate::plan::Plan;
+use crate::pool::init::Check;
+use crate::pool::settings::with_frame;
+use crate::pool::which::Function;
 use crate::process::Process;
-use crate::wire::Limits;
-
-/// What the frame of a letter takes, besides what is in it.
-const FRAME: u64 = 4 << 10;
 
 /// Keeps a pool until nothing is left of it.
 pub(super) async fn keep(office: Arc<Office>, control: &'static Control) {
@@ -73,7 +74,7 @@ async fn hire(
     let failed = |cause| ProcessError::new(&*name, None, cause);
     let system = |what| move |error: std::io::Error| Cause::system(crate::Stage::Setup, what, &error);
     let board = Board::new().map_err(system("cannot make a board")).map_err(failed)?;
-    let limits = letters(settings.limits);
+    let limits = with_frame(settings.limits);
     let (link, orders) = simplex_with(limits).map_err(system("cannot make a link")).map_err(failed)?;
     let (say, hear) = simplex_with(limits).map_err(system("cannot make a link")).map_err(failed)?;
     let lot = Lot {
@@ -83,43 +84,21 @@ async fn hire(
         limits: settings.limits,
         concurrency: settings.concurrency,
     };
-    let call = work(lot, None::<First>).name(&*name).daemon(true).kill_on_drop(true);
+    let init = settings.init.as_ref().map(|init| init.next());
+    let first = init.as_ref().map(|(plan, _)| first_of(plan)).transpose().map_err(failed)?;
+    let call =
+        work(lot, first).name(&*name).daemon(true).kill_on_drop(true).limits(with_frame(settings.limits));
     let call = match settings.start_method {
         Some(method) => call.start_method(method),
         None => call,
     };
-    let mut process = call.spawn().await?;
-    let pid = process.pid();
+    let ordered = Instant::now();
+    let process = call.spawn().await?;
     let hear = answers.insert(hear);
-    let ready = select! {
-        biased;
-        answer = hear.recv() => answer,
-        ended = process.join() => return Err(why_it_ended(ended, &name, pid)),
-        () = office.killed.cancelled() => {
-            drop(process.kill().await);
-            return Err(ProcessError::new(&*name, Some(pid), Cause::Cancelled));
-        }
-    };
-    match ready {
-        Ok(Some(Answer::Ready(Ok(_)))) => {}
-        Ok(Some(Answer::Ready(Err(report)))) => {
-            drop(process.kill().await);
-            return Err(ProcessError::new(&*name, Some(pid), report.into()));
-        }
-        Ok(None) => return Err(why_it_ended(process.join().await, &name, pid)),
-        Ok(Some(answer)) => {
-            return Err(misbehaved(process, &name, format!("{answer:?} before it is ready")).await);
-        }
-        Err(error) => return Err(misbehaved(process, &name, error.to_string()).await),
-    }
-    let member = Member::new(
-        number,
-        process.signaler(),
-        board.clone(),
-        link,
-        settings.concurrency,
-        settings.max_tasks,
-    );
+    let (mut process, init) = greet(office, process, &name, hear, init).await?;
+    let start = ordered.elapsed().saturating_sub(init);
+    let beginning = Beginning { start, init };
+    let member = Member::new(number, process.signaler(), board.clone(), link, settings, beginning);
     if let Some(unwanted) = office.hired(member) {
         drop((unwanted, process.kill().await));
         answers.take();
@@ -127,19 +106,64 @@ async fn hire(
     Ok((process, board))
 }
 
-/// The limits of a letter, in which a message of a task's stands.
-fn letters(limits: Limits) -> Limits {
-    Limits { max_message: limits.max_message.saturating_add(FRAME), max_heap: None, ..limits }
+/// Waits until a worker has done what it does first.
+async fn greet(
+    office: &Office,
+    mut process: Running,
+    name: &str,
+    hear: &mut Receiver<Answer>,
+    init: Option<(Plan, Check)>,
+) -> Result<(Running, Duration), ProcessError> {
+    let pid = process.pid();
+    let limit = init.as_ref().and_then(|(plan, _)| plan.timeout);
+    let ready = select! {
+        biased;
+        answer = hear.recv() => answer,
+        ended = process.join() => return Err(why_it_ended(ended, name, pid)),
+        () = office.killed.cancelled() => return Err(end(process, name, Cause::Cancelled).await),
+        after = late(limit) => return Err(end(process, name, Cause::TimedOut { after }).await),
+    };
+    let cause = match ready {
+        Ok(Some(Answer::Ready { done: Ok(done), elapsed })) => {
+            let checked = init.zip(done).map_or(Ok(()), |((_, check), done)| check(done.into()));
+            match checked {
+                Ok(()) => return Ok((process, Duration::from_nanos(elapsed))),
+                Err(cause) => cause,
+            }
+        }
+        Ok(Some(Answer::Ready { done: Err(report), .. })) => report.into(),
+        Ok(Some(answer)) => Cause::BadMessage { reason: format!("{answer:?} before it is ready") },
+        Ok(None) => return Err(why_it_ended(process.join().await, name, pid)),
+        Err(error) => Cause::BadMessage { reason: error.to_string() },
+    };
+    Err(end(process, name, cause).await)
 }
 
 fn why_it_ended(ended: Result<Result<(), String>, ProcessError>, name: &str, pid: u32) -> ProcessError {
     ended.err().unwrap_or_else(|| ProcessError::new(name, Some(pid), Cause::Exited { code: 0 }))
 }
 
-async fn misbehaved(mut process: Running, name: &str, reason: String) -> ProcessError {
+/// Ends a worker that is not to be one.
+async fn end(mut process: Running, name: &str, cause: Cause) -> ProcessError {
     let pid = process.pid();
     drop(process.kill().await);
-    ProcessError::new(name, Some(pid), Cause::BadMessage { reason })
+    ProcessError::new(name, Some(pid), cause)
+}
+
+async fn late(limit: Option<Duration>) -> Duration {
+    match limit {
+        Some(limit) => {
+            sleep(limit).await;
+            limit
+        }
+        None => pending().await,
+    }
+}
+
+/// What a worker is to do first.
+fn first_of(plan: &Plan) -> Result<First, Cause> {
+    plan.check_that_it_is_a_task()?;
+    Ok(First { function: Function::of(plan.entry)?, arguments: plan.sendable_arguments()?.into() })
 }
 
 /// Hears a worker until it has ended; gives why it has.
@@ -152,6 +176,7 @@ async fn listen(
 ) -> Cause {
     let pool = board.sleeper(Side::Pool);
     let mut is_talking = true;
+    let mut scales = Scales::new(process.pid(), office.settings.max_rss);
     let ended = loop {
         // Said before it is looked: what the worker leaves after that wakes this task.
         pool.sleep(Sleep::Deep);
@@ -159,7 +184,12 @@ async fn listen(
         select! {
             biased;
             answer = answers.recv(), if is_talking => match answer {
-                Ok(Some(answer)) => office.hear(number, Some(answer)),
+                Ok(Some(answer)) => {
+                    office.hear(number, Some(answer));
+                    if scales.is_too_heavy() {
+                        office.retire(number);
+                    }
+                }
                 Ok(None) => is_talking = false,
                 Err(error) => {
                     is_talking = false;

@@ -9,11 +9,13 @@ use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
 
 use super::board::{Board, SHORT, Side, Sleep};
-use super::letter::{Answer, Enclosed, Function, Head, Mark, Order};
+use super::letter::{Answer, Head, Mark, Order};
 use super::ring::{Reader, Writer, words_of};
 use crate::entry::Entry;
 use crate::link::Report;
 use crate::pipe::{Receiver, Sender};
+use crate::pool::enclosed::Enclosed;
+use crate::pool::which::Function;
 use crate::sys;
 use crate::wire::{Limits, Packet};
 
@@ -184,7 +186,14 @@ impl Desk {
         self.hear().await
     }
 
-    /// Waits for a letter.
+    /// Waits for a letter: there is no hand free for a job.
+    pub(super) async fn wait_for_letter(&mut self) -> Result<(), Gone> {
+        self.wake_pool(true);
+        self.board.sleeper(Side::Worker).sleep(Sleep::Deep);
+        self.hear().await
+    }
+
+    /// Hears the next letter.
     async fn hear(&mut self) -> Result<(), Gone> {
         let order = self.orders.recv().await;
         self.board.sleeper(Side::Worker).awake();

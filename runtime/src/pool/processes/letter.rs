@@ -1,17 +1,10 @@
 //! What goes by the link between a pool and a worker: all that is long, has handles, or comes seldom.
 
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::entry::Entry;
-use crate::error::Cause;
-use crate::image::Image;
 use crate::link::Report;
-use crate::pipe::Held;
-use crate::wire::Packet;
+use crate::pool::enclosed::Enclosed;
+use crate::pool::which::Function;
 
 /// What a pool tells a worker.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,31 +17,6 @@ pub(super) enum Order {
     Job(Enclosed),
     /// Nobody waits any more for what this slot's job gives: it is to be given up where it stands.
     GiveUp { slot: u16, turn: u64 },
-}
-
-/// A process function, as both sides know it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(in crate::pool) struct Function {
-    /// The entry's distance from the anchor.
-    distance: i64,
-    /// The entry's place and signature, in words: they must be those of what stands at that distance.
-    place: String,
-    signature: String,
-}
-
-impl Function {
-    pub(in crate::pool) fn of(entry: &'static Entry) -> Result<Self, Cause> {
-        let distance = Image::this()?.distance(entry)?;
-        let (place, signature) = (entry.place.to_string(), (entry.signature)().to_owned());
-        Ok(Self { distance, place, signature })
-    }
-
-    /// What stands there, if it is the same.
-    pub(in crate::pool) fn find(&self) -> Option<&'static Entry> {
-        let entry = Image::this().ok()?.entry_at(self.distance)?;
-        let is_same = entry.place.to_string() == self.place && (entry.signature)() == self.signature;
-        is_same.then_some(entry)
-    }
 }
 
 /// What a job's slot is, and what is to run.
@@ -91,8 +59,8 @@ impl Head {
 pub(super) enum Answer {
     /// Look at the board.
     Look,
-    /// What became of what it does first; `None` if there was nothing to do.
-    Ready(Result<Option<Enclosed>, Report>),
+    /// What became of what it does first, `None` if there was nothing to do, and how long that took, in nanoseconds.
+    Ready { done: Result<Option<Enclosed>, Report>, elapsed: u64 },
     /// It has the handles of this slot's job, and starts it.
     Took { slot: u16 },
     /// What became of an item, whose place on the board it has left open.
@@ -125,26 +93,6 @@ impl Mark {
             _ => return None,
         };
         Some((mark, (first >> 32) as u16, elapsed))
-    }
-}
-
-/// A packet in a letter.
-#[derive(Debug, Serialize, Deserialize)]
-pub(in crate::pool) struct Enclosed {
-    bytes: Bytes,
-    handles: Vec<Held>,
-}
-
-impl From<Packet> for Enclosed {
-    fn from(Packet { bytes, handles }: Packet) -> Self {
-        Self { bytes, handles: handles.into_iter().map(Held).collect() }
-    }
-}
-
-impl From<Enclosed> for Packet {
-    fn from(Enclosed { bytes, handles }: Enclosed) -> Self {
-        let handles: Vec<Arc<OwnedFd>> = handles.into_iter().map(|Held(handle)| handle).collect();
-        Self { bytes, handles }
     }
 }
 

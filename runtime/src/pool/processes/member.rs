@@ -10,13 +10,16 @@ use futures_sink::Sink;
 use std::pin::Pin;
 
 use super::board::{self, Board, SHORT, SLOTS, Side};
-use super::letter::{Enclosed, Function, Head, Mark, Order};
+use super::letter::{Head, Mark, Order};
 use super::ring::{Reader, Writer};
-use crate::entry::Entry;
 use crate::error::Cause;
 use crate::link::Report;
 use crate::pipe::{Sender, TrySendError};
+use crate::pool::enclosed::Enclosed;
 use crate::pool::job::{Job, Post, Replies};
+use crate::pool::settings::Settings;
+use crate::pool::stats::{Slowest, WorkerState, WorkerStats};
+use crate::pool::which::Which;
 use crate::signaler::Signaler;
 use crate::wire::Packet;
 
@@ -33,6 +36,13 @@ pub(super) const STUCK: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub(super) struct Misbehaved(pub(super) String);
 
+/// How long a worker took to start, and then to do what it does first.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beginning {
+    pub(super) start: Duration,
+    pub(super) init: Duration,
+}
+
 /// A worker that is there.
 #[derive(Debug)]
 pub(super) struct Member {
@@ -45,7 +55,7 @@ pub(super) struct Member {
     postman: Option<Waker>,
     jobs: Writer,
     results: Reader,
-    functions: Vec<&'static Entry>,
+    functions: Vec<Which>,
     slots: Vec<Slot>,
     free: Vec<u16>,
     /// The jobs that it has, in the order in which they were placed, and some that it no longer has.
@@ -54,6 +64,12 @@ pub(super) struct Member {
     concurrency: usize,
     /// The time that an item takes, smoothed, in nanoseconds; none is known before the first.
     pace: Option<u64>,
+    /// How long it has been running jobs, and which of them took longest.
+    busy: Duration,
+    pub(super) slowest: Slowest,
+    /// When it was ready, and how long it took to start, and to do what it does first.
+    ready: Instant,
+    beginning: Beginning,
     /// When it has last given a result, or been given its first job.
     pub(super) heard: Instant,
     /// Items that it has done, and may do before it is replaced.
@@ -109,8 +125,8 @@ impl Member {
         signaler: Signaler,
         board: Board,
         link: Sender<Order>,
-        concurrency: usize,
-        may_do: Option<u64>,
+        settings: &Settings,
+        beginning: Beginning,
     ) -> Self {
         Self {
             number,
@@ -126,11 +142,15 @@ impl Member {
             free: Vec::new(),
             order: VecDeque::new(),
             placed: 0,
-            concurrency,
+            concurrency: settings.concurrency,
             pace: None,
+            busy: Duration::ZERO,
+            slowest: Slowest::default(),
+            ready: Instant::now(),
+            beginning,
             heard: Instant::now(),
             done: 0,
-            may_do,
+            may_do: settings.max_tasks,
             retires: false,
             is_replaced: false,
             given_up: 0,
@@ -141,6 +161,36 @@ impl Member {
 
     pub(super) fn pid(&self) -> u32 {
         self.signaler.pid()
+    }
+
+    /// What it has done, and what it is doing; its memory is looked up elsewhere.
+    pub(super) fn stats(&self) -> WorkerStats {
+        let state = match self.is_idle() {
+            _ if !self.is_staying() => WorkerState::Leaving,
+            true => WorkerState::Idle,
+            false => WorkerState::Busy,
+        };
+        let Beginning { start, init } = self.beginning;
+        WorkerStats {
+            name: self.signaler.name().to_owned(),
+            pid: self.pid(),
+            state,
+            tasks: self.done,
+            busy: self.busy,
+            idle: self.ready.elapsed().saturating_sub(self.busy),
+            start,
+            init,
+            memory: None,
+        }
+    }
+
+    /// Why it has ended, in words.
+    pub(super) fn why_it_leaves(&self, cause: &Cause) -> String {
+        match (&self.doomed, cause) {
+            (None, Cause::Exited { code: 0 }) => "was not needed any more".into(),
+            (Some((_, doom)), Cause::Signaled { signal: libc::SIGKILL, .. }) => doom.to_string(),
+            _ => cause.to_string(),
+        }
     }
 
     /// How many jobs it has.
@@ -186,7 +236,7 @@ impl Member {
         if !self.jobs.has_room(self.board.jobs(), (SHORT / 8 + 3) as u64) {
             return Some((job, None));
         }
-        let function = match self.function(job.entry) {
+        let function = match self.function(&job.which) {
             Ok(function) => function,
             Err(cause) => return Some((job, Some(cause))),
         };
@@ -225,13 +275,13 @@ impl Member {
     }
 
     /// The number that it knows a function by. It is told of it first.
-    fn function(&mut self, entry: &'static Entry) -> Result<u32, Cause> {
-        let known = self.functions.iter().position(|known| std::ptr::eq(*known, entry));
+    fn function(&mut self, which: &Which) -> Result<u32, Cause> {
+        let known = self.functions.iter().position(|known| known.is(which));
         if let Some(known) = known {
             return Ok(known as u32);
         }
-        let function = Function::of(entry)?;
-        self.functions.push(entry);
+        let function = which.function()?;
+        self.functions.push(which.clone());
         self.send(Order::Function(function));
         Ok(self.functions.len() as u32 - 1)
     }
@@ -392,6 +442,8 @@ impl Member {
         self.done += u64::from(placed.finished);
         if elapsed > 0 && placed.finished > 0 {
             let pace = elapsed / u64::from(placed.finished);
+            self.busy += Duration::from_nanos(elapsed);
+            self.slowest.see(placed.job.which.name(), Duration::from_nanos(pace), self.signaler.pid());
             self.pace = Some(self.pace.map_or(pace, |before| (3 * before + pace) / 4));
         }
         while let Some((slot, turn)) = self.order.front() {

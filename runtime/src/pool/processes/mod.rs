@@ -7,6 +7,7 @@ mod letter;
 mod member;
 mod office;
 mod ring;
+mod scales;
 mod work;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use self::office::Office;
 use super::backend::Backend;
 use super::job::{Job, Replies};
 use super::settings::Settings;
+use super::stats::Stats;
 use crate::control::Control;
 use crate::error::ProcessError;
 
@@ -84,5 +86,9 @@ impl Backend for Processes {
 
     fn unfinished(&self) -> usize {
         self.0.unfinished()
+    }
+
+    fn stats(&self) -> Stats {
+        self.0.stats()
     }
 }

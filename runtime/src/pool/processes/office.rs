@@ -3,7 +3,7 @@
 //! Everything is under one lock, which is held for short whiles and never over a wait. Those who submit take it, and so do the tasks on the
 //! control thread: one for each worker, which hears it, and the keeper, which looks at the clock and starts workers.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::letter::Answer;
 use super::member::{Member, Misbehaved, STUCK};
+use super::scales::resident;
 use crate::error::{Cause, ProcessError};
 use crate::pool::job::{Job, Post, Replies};
 use crate::pool::settings::Settings;
+use crate::pool::stats::{Slowest, Stats};
 
 /// How many workers may fail in a row, before a pool that has no other gives up.
 const FAILURES: u32 = 8;
@@ -63,27 +65,36 @@ struct State {
     not_before: Option<Instant>,
     /// When the keeper looks next.
     next_look: Option<Instant>,
+    /// What those have done that have ended, how many of them there are by why they have, and their slowest tasks.
+    done: u64,
+    ended: BTreeMap<String, u64>,
+    slowest: Slowest,
 }
 
 impl Office {
     pub(super) fn new(settings: Settings) -> Self {
+        // Where there need be no worker none is waited for.
+        let opened = (settings.least == 0).then_some(Ok(()));
         let state = State {
             phase: Phase::Open,
             queue: VecDeque::new(),
             members: Vec::new(),
             starting: 0,
             started: 0,
-            opened: false,
+            opened: settings.least == 0,
             failures: 0,
             gave_up: None,
             not_before: None,
             next_look: None,
+            done: 0,
+            ended: BTreeMap::new(),
+            slowest: Slowest::default(),
         };
         Self {
             settings,
             state: Mutex::new(state),
             keeper: Notify::new(),
-            opened: watch::Sender::new(None),
+            opened: watch::Sender::new(opened),
             killed: CancellationToken::new(),
             ended: CancellationToken::new(),
         }
@@ -161,6 +172,28 @@ impl Office {
         self.state().gave_up.clone()
     }
 
+    pub(super) fn stats(&self) -> Stats {
+        let mut stats = {
+            let state = self.state();
+            let mut slowest = Slowest::default();
+            slowest.merge(&state.slowest);
+            state.members.iter().for_each(|member| slowest.merge(&member.slowest));
+            let mut members: Vec<_> = state.members.iter().collect();
+            members.sort_by_key(|member| member.number);
+            Stats {
+                workers: members.iter().map(|member| member.stats()).collect(),
+                starting: state.starting,
+                queued: state.queue.iter().map(|job| job.count as usize).sum(),
+                unfinished: members.iter().map(|member| member.unfinished()).sum(),
+                done: state.done + members.iter().map(|member| member.done).sum::<u64>(),
+                ended: state.ended.clone(),
+                slowest: slowest.into_inner(),
+            }
+        };
+        stats.workers.iter_mut().for_each(|worker| worker.memory = resident(worker.pid));
+        stats
+    }
+
     pub(super) fn unfinished(&self) -> usize {
         let state = self.state();
         let queued: usize = state.queue.iter().map(|job| job.count as usize).sum();
@@ -219,7 +252,7 @@ impl Office {
                     Ok(())
                 }
                 Some(Answer::Done { slot, item, result }) => member.done(slot, item, result, post),
-                Some(Answer::Ready(_)) => Err(Misbehaved("it is ready a second time".into())),
+                Some(Answer::Ready { .. }) => Err(Misbehaved("it is ready a second time".into())),
             });
             if let Err(Misbehaved(reason)) = heard {
                 member.kill(None, Cause::BadMessage { reason });
@@ -239,6 +272,12 @@ impl Office {
         self.hear(number, None);
     }
 
+    /// A worker is to leave when it has done what it has.
+    pub(super) fn retire(&self, number: u64) {
+        self.with(number, |member| member.retires = true);
+        self.keeper.notify_one();
+    }
+
     /// A worker has ended.
     pub(super) fn bury(&self, number: u64, cause: Cause) {
         self.change(|state, post| {
@@ -247,6 +286,9 @@ impl Office {
             let mut again = Vec::new();
             // What it has written to the end counts. If that is nonsense the rest is lost with it.
             drop(member.collect(post, &mut again));
+            state.done += member.done;
+            state.slowest.merge(&member.slowest);
+            state.count_end(member.why_it_leaves(&cause));
             let has_done_nothing = member.done == 0 && member.is_idle() && !member.retires;
             again.extend(member.bury(cause.clone(), post));
             match state.phase {
@@ -292,7 +334,8 @@ impl Office {
             }
         }
         state.members.iter_mut().for_each(Member::notify);
-        if state.members.iter().any(|member| member.retires && !member.is_replaced) {
+        let leaves = |member: &Member| member.retires && !member.is_replaced;
+        if state.members.iter().any(leaves) || self.wanted(state) > state.staying() {
             self.keeper.notify_one();
         }
         if state.is_uneven(self.settings.concurrency) {
@@ -325,6 +368,7 @@ impl Office {
             }
             next.extend(state.share(now, self.settings.concurrency));
             let starts = self.staff(state, now, &mut next);
+            next.extend(self.dismiss_idle(state, now));
             state.members.iter_mut().for_each(|member| member.is_replaced |= member.retires);
             state.let_go();
             state.next_look = next.into_iter().min();
@@ -338,15 +382,38 @@ impl Office {
         })
     }
 
+    /// How many workers there should be.
+    fn wanted(&self, state: &State) -> usize {
+        let Settings { least, most, concurrency, .. } = self.settings;
+        let jobs = state.queue.len() + state.members.iter().map(Member::load).sum::<usize>();
+        let demand = jobs.div_ceil(concurrency);
+        match state.phase {
+            Phase::Open => demand.clamp(least, most),
+            Phase::Closing if state.queue.is_empty() => 0,
+            Phase::Closing => demand.min(most),
+            Phase::Over => 0,
+        }
+    }
+
+    /// Lets workers go that a range can do without. Gives when to look for the next one.
+    fn dismiss_idle(&self, state: &mut State, now: Instant) -> Option<Instant> {
+        let mut spare = state.staying().saturating_sub(self.wanted(state));
+        let mut next = None::<Instant>;
+        for member in state.members.iter_mut().filter(|member| member.is_staying() && member.is_idle()) {
+            let Some(at) = member.heard.checked_add(self.settings.idle_timeout) else { continue };
+            if spare > 0 && at <= now {
+                spare -= 1;
+                member.retires = true;
+            } else if spare > 0 {
+                next = Some(next.map_or(at, |next| next.min(at)));
+            }
+        }
+        next
+    }
+
     /// The numbers of the workers to start now.
     fn staff(&self, state: &mut State, now: Instant, next: &mut Vec<Instant>) -> Vec<u64> {
-        let staying = state.members.iter().filter(|member| member.is_staying()).count() + state.starting;
-        let wanted = match state.phase {
-            Phase::Open => self.settings.least,
-            Phase::Closing => self.settings.least.min(state.queue.len()),
-            Phase::Over => 0,
-        };
-        let missing = wanted.saturating_sub(staying);
+        let missing = self.wanted(state).saturating_sub(state.staying());
         if missing > 0
             && let Some(at) = state.not_before.filter(|at| *at > now)
         {
@@ -368,6 +435,18 @@ impl Office {
 impl State {
     fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.members.is_empty() && self.starting == 0
+    }
+
+    /// Counts a worker that has ended. Of many different reasons the last are not told apart.
+    fn count_end(&mut self, why: String) {
+        const MOST: usize = 64;
+        let why = if self.ended.len() < MOST { why } else { "for another reason".into() };
+        *self.ended.entry(why).or_default() += 1;
+    }
+
+    /// How many workers there are that stay, with those that are being started.
+    fn staying(&self) -> usize {
+        self.members.iter().filter(|member| member.is_staying()).count() + self.starting
     }
 
     /// Ends everything.

@@ -12,10 +12,12 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 use super::desk::{Desk, Gone, Job, Lot};
-use super::letter::{Answer, Enclosed, Function};
+use super::letter::Answer;
 use crate::boot;
 use crate::entry::{Body, Entry};
 use crate::link::Report;
+use crate::pool::enclosed::Enclosed;
+use crate::pool::which::Function;
 use crate::wire::{Limits, Packet};
 use crate::{panic, sys};
 
@@ -61,11 +63,13 @@ type Ended = (Job, Instant, Option<Result<Packet, Report>>);
 
 impl Worker {
     fn begin(&mut self, first: Option<First>) {
+        let begun = Instant::now();
         let done = first.map(|First { function, arguments }| match Desk::find(&function) {
             Some(entry) => self.hands.run(entry, arguments.into()),
             None => Err(Report::Refused { reason: "there is no such function in the worker".into() }),
         });
-        self.desk.say(Answer::Ready(done.transpose().map(|done| done.map(Into::into))));
+        let done = done.transpose().map(|done| done.map(Into::into));
+        self.desk.say(Answer::Ready { done, elapsed: begun.elapsed().as_nanos() as u64 });
     }
 
     fn run_singly(&mut self) -> Gone {
@@ -121,12 +125,13 @@ impl Worker {
                     abort.abort();
                 }
             }
-            let desk = &mut self.desk;
+            let (desk, is_full) = (&mut self.desk, running.len() >= most);
             let ended = self.hands.runtime.block_on(async {
                 if running.is_empty() {
                     return desk.wait().await.map(|()| None);
                 }
-                match select(running.next(), std::pin::pin!(desk.wait())).await {
+                let heard = async { if is_full { desk.wait_for_letter().await } else { desk.wait().await } };
+                match select(running.next(), std::pin::pin!(heard)).await {
                     Either::Left((ended, _)) => Ok(ended),
                     Either::Right((heard, _)) => heard.map(|()| None),
                 }
