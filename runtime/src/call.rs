@@ -18,7 +18,7 @@ use crate::plan::{Plan, StartMethod};
 use crate::process::{Ordered, Read, Spawn, Value, order};
 use crate::stdio::Stdio;
 use crate::surroundings::{Resource, Surroundings};
-use crate::wire::{Encoder, Limits, Message, Packet, unpack_whole};
+use crate::wire::{DecodeError, Encoder, Limits, Message, Packet, decode, unpack_whole};
 
 /// What to run in a process of its own, and how: what a `#[process]` function returns.
 ///
@@ -54,7 +54,18 @@ use crate::wire::{Encoder, Limits, Message, Packet, unpack_whole};
 pub struct Call<T> {
     plan: Plan,
     read: Read<T>,
+    read_plain: ReadPlain<T>,
     awaited: Awaited<T>,
+}
+
+/// Reads a value back that has no handles beside it.
+type ReadPlain<T> = fn(&[u8], &Limits) -> Result<T, DecodeError>;
+
+/// How a value is read back.
+#[derive(Debug)]
+pub(crate) struct Reading<T> {
+    pub(crate) whole: Read<T>,
+    pub(crate) plain: ReadPlain<T>,
 }
 
 enum Awaited<T> {
@@ -79,7 +90,7 @@ impl<T> Call<T> {
             daemon: false,
             kill_on_drop: false,
         };
-        Self { plan, read: unpack_whole::<T>, awaited: Awaited::NotYet }
+        Self { plan, read: unpack_whole::<T>, read_plain: decode::<T>, awaited: Awaited::NotYet }
     }
 
     pub(crate) fn into_plan(self) -> Plan {
@@ -88,7 +99,13 @@ impl<T> Call<T> {
 
     /// The same call a second time. A handle that one process owns goes with the first.
     pub(crate) fn again(&mut self) -> Self {
-        Self { plan: self.plan.take(), read: self.read, awaited: Awaited::NotYet }
+        let Self { read, read_plain, .. } = *self;
+        Self { plan: self.plan.take(), read, read_plain, awaited: Awaited::NotYet }
+    }
+
+    /// What runs, and how its value is read back.
+    pub(crate) fn parts(&self) -> (&Plan, Reading<T>) {
+        (&self.plan, Reading { whole: self.read, plain: self.read_plain })
     }
 
     pub(crate) fn into_parts(self) -> (Plan, Read<T>) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Buf;
 use tokio::task::coop::poll_proceed;
 
 use super::Shared;
@@ -13,7 +14,9 @@ use super::draft::Draft;
 use super::inbox::Inbox;
 use super::job::{Outcome, Replies};
 use super::source::{Drawn, Source};
+use crate::call::Reading;
 use crate::error::{Cause, ProcessError};
+use crate::wire::Packet;
 
 /// How long a job of several items is to take: much longer than to hand it over, and short for who waits.
 const CHUNK: Duration = Duration::from_micros(500);
@@ -63,6 +66,8 @@ pub(super) struct Course<'a, T> {
     /// What has come, from the first item on that was not given.
     come: VecDeque<Option<Result<T, ProcessError>>>,
     given: u64,
+    /// Those of the collected ones that were given.
+    pub(super) values: Vec<T>,
     arrived: u64,
     /// The time that an item takes, in nanoseconds, once one is known.
     pace: Option<u64>,
@@ -82,14 +87,10 @@ impl<'a, T> Course<'a, T> {
             error: None,
             come: VecDeque::new(),
             given: 0,
+            values: Vec::new(),
             arrived: 0,
             pace: None,
         }
-    }
-
-    /// How many items are left at least, as far as is known.
-    pub(super) fn left(&self) -> Option<usize> {
-        self.source.left()
     }
 
     pub(super) fn poll_next(
@@ -188,22 +189,44 @@ impl<'a, T> Course<'a, T> {
     }
 
     fn arrive(&mut self, outcome: Outcome, order: Order) {
-        let Outcome { key, pid, result, which, pace } = outcome;
+        let Outcome { key, count, pid, result, which, pace } = outcome;
         if pace > 0 {
             self.pace = Some(self.pace.map_or(pace, |before| (3 * before + pace) / 4));
         }
+        let named = |key: u64, cause| ProcessError::new(format!("{}[{key}]", which.name()), pid, cause);
+        let Some((Reading { whole, plain }, limits)) = self.draft.read else { return };
+        match result {
+            Ok(Packet { bytes, .. }) if count > 1 => {
+                let mut rest = &bytes[..];
+                for key in key..key + u64::from(count) {
+                    // It was put together here.
+                    let length = rest.get_u32_le() as usize;
+                    let (one, others) = rest.split_at(length);
+                    rest = others;
+                    let value = plain(one, &limits).map_err(Cause::Decode);
+                    self.come_in(key, value.map_err(|cause| named(key, cause)), order);
+                }
+            }
+            Ok(packet) => {
+                let value = whole(packet, &limits).map_err(Cause::Decode);
+                self.come_in(key, value.map_err(|cause| named(key, cause)), order);
+            }
+            Err(cause) => self.come_in(key, Err(named(key, cause)), order),
+        }
+    }
+
+    /// Puts what came of an item where it is given from.
+    fn come_in(&mut self, key: u64, value: Result<T, ProcessError>, order: Order) {
         self.arrived += 1;
-        let value = match (result, &self.draft.read) {
-            (Ok(packet), Some((read, limits))) => read(packet, limits).map_err(Cause::Decode),
-            (Ok(_), None) => Err(Cause::Taken),
-            (Err(cause), _) => Err(cause),
-        };
-        let named = |cause| ProcessError::new(format!("{}[{key}]", which.name()), pid, cause);
-        let value = value.map_err(named);
-        match order {
-            Order::Arrival => self.come.push_back(Some(value)),
-            Order::Collected if value.is_err() => self.error = value.err().or(self.error.take()),
-            Order::Items | Order::Collected => {
+        match (order, value) {
+            (Order::Arrival, value) => self.come.push_back(Some(value)),
+            (Order::Collected, Err(error)) => self.error = Some(error),
+            // The next one of those that are collected.
+            (Order::Collected, Ok(value)) if key == self.given && self.come.is_empty() => {
+                self.values.push(value);
+                self.given += 1;
+            }
+            (Order::Items | Order::Collected, value) => {
                 let Some(at) = key.checked_sub(self.given).map(|at| at as usize) else { return };
                 if self.come.len() <= at {
                     self.come.resize_with(at + 1, || None);

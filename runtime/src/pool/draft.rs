@@ -9,11 +9,10 @@ use super::inbox::Inbox;
 use super::job::{Job, Outcome, Replies};
 use super::one::single;
 use super::which::Which;
-use crate::call::Call;
+use crate::call::{Call, Reading};
 use crate::entry::Entry;
 use crate::error::Cause;
 use crate::plan::Plan;
-use crate::process::Read;
 use crate::wire::{Limits, Packet};
 
 /// How many bytes the arguments of one job have before it takes no more items.
@@ -25,7 +24,7 @@ pub(super) struct Draft<T> {
     pub(super) timeout: Option<Duration>,
     pub(super) retries: u32,
     /// How the results are read, once there was a call.
-    pub(super) read: Option<(Read<T>, Limits)>,
+    pub(super) read: Option<(Reading<T>, Limits)>,
     /// How many items a job may have.
     pub(super) chunk: usize,
     /// What the next item is called.
@@ -63,15 +62,16 @@ impl<T> Draft<T> {
 
     /// Adds a call.
     pub(super) fn add(&mut self, call: Call<T>) {
-        let (mut plan, read) = call.into_parts();
-        self.read = Some((read, plan.limits));
-        plan.timeout = plan.timeout.or(self.timeout);
         let key = self.next;
         self.next += 1;
-        if self.chunk > 1 && self.append(&plan, key) {
+        let (plan, read) = call.parts();
+        self.read = Some((read, plan.limits));
+        if self.chunk > 1 && self.append(plan, key) {
             return;
         }
         self.finish();
+        let mut plan = call.into_plan();
+        plan.timeout = plan.timeout.or(self.timeout);
         let replies: Arc<dyn Replies> = Arc::clone(&self.inbox) as _;
         match single(&mut plan, key, self.retries, replies) {
             Ok(job) => self.jobs.push(job),
@@ -81,7 +81,14 @@ impl<T> Draft<T> {
 
     /// Records what came of an item that nobody runs.
     pub(super) fn fail(&mut self, key: u64, entry: &'static Entry, cause: Cause) {
-        self.failed.push(Outcome { key, pid: None, result: Err(cause), which: Which::Ours(entry), pace: 0 });
+        self.failed.push(Outcome {
+            key,
+            count: 1,
+            pid: None,
+            result: Err(cause),
+            which: Which::Ours(entry),
+            pace: 0,
+        });
     }
 
     /// Adds a call to a list, if it is one that can stand in a list.
@@ -94,15 +101,16 @@ impl<T> Draft<T> {
         if !is_plain {
             return false;
         }
+        let timeout = plan.timeout.or(self.timeout);
         let belongs = |list: &List| {
-            std::ptr::eq(list.entry, plan.entry) && list.timeout == plan.timeout && list.limits == plan.limits
+            std::ptr::eq(list.entry, plan.entry) && list.timeout == timeout && list.limits == plan.limits
         };
         if !self.list.as_ref().is_some_and(belongs) {
             self.finish();
         }
         let list = self.list.get_or_insert_with(|| List {
             entry: plan.entry,
-            timeout: plan.timeout,
+            timeout,
             limits: plan.limits,
             bytes: BytesMut::new(),
             count: 0,

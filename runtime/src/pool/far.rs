@@ -350,8 +350,8 @@ impl Errand {
 
 impl Replies for Errand {
     fn deliver(&self, outcomes: Vec<Outcome>) {
-        let count = outcomes.len() as u32;
-        for Outcome { key, pid, result, pace, .. } in outcomes {
+        let count = outcomes.iter().map(|outcome| outcome.count).sum();
+        for Outcome { key, pid, result, pace, .. } in outcomes.into_iter().flat_map(Outcome::each) {
             let answer = Answer { id: self.id, item: key as u32, pid, result: result.map(Into::into), pace };
             // Where nobody listens any more nobody misses it.
             drop(self.deliver.send(answer));

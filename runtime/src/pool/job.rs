@@ -1,6 +1,7 @@
 //! What is to run, encoded, and who hears what came of it.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,10 +39,13 @@ pub(super) trait Replies: Send + Sync {
     fn placed(&self, key: u64, pid: Option<u32>);
 }
 
-/// What came of an item.
+/// What came of an item, or what several in a row have returned.
 #[derive(Debug)]
 pub(super) struct Outcome {
+    /// Of the first.
     pub(super) key: u64,
+    /// Of several, each result stands in the packet after its length.
+    pub(super) count: u32,
     /// Of the worker that ran it, if one did.
     pub(super) pid: Option<u32>,
     pub(super) result: Result<Packet, Cause>,
@@ -49,6 +53,26 @@ pub(super) struct Outcome {
     pub(super) which: Which,
     /// Of the last item of a job, how long each of them took, in nanoseconds; else zero.
     pub(super) pace: u64,
+}
+
+impl Outcome {
+    /// Each item's own.
+    pub(super) fn each(self) -> impl Iterator<Item = Self> {
+        let Self { key, count, pid, result, which, pace } = self;
+        let (mut list, mut only) = match result {
+            Ok(packet) if count > 1 => (packet.bytes, None),
+            only => (Bytes::new(), Some(only)),
+        };
+        (0..count).map(move |item| {
+            let result = only.take().unwrap_or_else(|| {
+                // It was put together here.
+                let length = list.get_u32_le() as usize;
+                Ok(Packet { bytes: list.split_to(length), ..Packet::default() })
+            });
+            let pace = if item + 1 == count { pace } else { 0 };
+            Self { key: key + u64::from(item), count: 1, pid, result, which: which.clone(), pace }
+        })
+    }
 }
 
 /// How many workers an item may end before it counts as poisonous.
@@ -114,7 +138,19 @@ impl Job {
             size if size > limit => Err(Cause::TooLarge { size, limit }),
             _ => Ok(packet),
         });
-        Outcome { key, pid, result, which: self.which.clone(), pace: elapsed / u64::from(item + 1) }
+        Outcome { key, count: 1, pid, result, which: self.which.clone(), pace: elapsed / u64::from(item + 1) }
+    }
+
+    /// What several of its items have returned: a list of results.
+    pub(super) fn outcomes(&self, items: Range<u32>, pid: u32, list: Vec<u8>, elapsed: u64) -> Outcome {
+        let count = items.end - items.start;
+        let mut bytes = Bytes::from(list);
+        if count == 1 {
+            bytes.advance(size_of::<u32>());
+        }
+        let result = Ok(Packet { bytes, ..Packet::default() });
+        let (key, pace) = (self.key + u64::from(items.start), elapsed / u64::from(items.end));
+        Outcome { key, count, pid: Some(pid), result, which: self.which.clone(), pace }
     }
 
     /// What becomes of an item that was lost with its worker: it is tried again, or this is what came of it.

@@ -24,7 +24,6 @@ use crate::error::ProcessError;
 #[must_use = "a map does nothing until it is awaited, or made a stream"]
 pub struct Map<'a, T> {
     course: Course<'a, T>,
-    values: Vec<T>,
 }
 
 // No value is pinned by being in here.
@@ -32,7 +31,7 @@ impl<T> Unpin for Map<'_, T> {}
 
 impl<'a, T> Map<'a, T> {
     pub(super) fn new(shared: &Arc<Shared>, source: impl Source<T> + Send + 'a) -> Self {
-        Self { course: Course::new(shared, source), values: Vec::new() }
+        Self { course: Course::new(shared, source) }
     }
 
     /// Sets how many items may be under way: the input is never read further ahead. If nothing is said, it is as many as keep the workers
@@ -85,14 +84,11 @@ impl<T> Future for Map<'_, T> {
     type Output = Result<Vec<T>, ProcessError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { course, values } = &mut *self;
-        if values.is_empty() {
-            values.reserve(course.left().unwrap_or(0).min(1 << 16));
-        }
+        let course = &mut self.course;
         while let Some(value) = ready!(course.poll_next(context, Order::Collected)) {
-            values.push(value?);
+            course.values.push(value?);
         }
-        Poll::Ready(Ok(std::mem::take(values)))
+        Poll::Ready(Ok(std::mem::take(&mut course.values)))
     }
 }
 

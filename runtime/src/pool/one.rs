@@ -127,7 +127,14 @@ impl<T> One<T> {
         if !self.is_finished() {
             self.give_up();
             let (pid, result) = (self.pid(), Err(Cause::Cancelled));
-            self.place.deliver(vec![Outcome { key: 0, pid, result, which: self.which.clone(), pace: 0 }]);
+            self.place.deliver(vec![Outcome {
+                key: 0,
+                count: 1,
+                pid,
+                result,
+                which: self.which.clone(),
+                pace: 0,
+            }]);
         }
     }
 

@@ -44,6 +44,9 @@ async fn until(at: Option<Instant>) {
     }
 }
 
+/// How long results may wait where they come in crowds.
+const TICK: Duration = Duration::from_millis(1);
+
 type Running = Process<Result<(), String>>;
 
 /// Starts a worker, hears it, and sees it off.
@@ -178,9 +181,12 @@ async fn listen(
     let mut is_talking = true;
     let mut scales = Scales::new(process.pid(), office.settings.max_rss);
     let ended = loop {
-        // Said before it is looked: what the worker leaves after that wakes this task.
-        pool.sleep(Sleep::Deep);
+        // Said before it is looked: what the worker leaves after that wakes this task. Where much is about to come it is
+        // not woken for each, and looks by itself.
+        let how = office.with(number, |member| member.sleep()).unwrap_or(Sleep::Deep);
+        pool.sleep(how);
         office.collect(number);
+        let tick = (how == Sleep::Light).then_some(TICK);
         select! {
             biased;
             answer = answers.recv(), if is_talking => match answer {
@@ -198,6 +204,7 @@ async fn listen(
                 }
             },
             ended = process.join() => break ended,
+            _ = late(tick) => {}
             () = poll_fn(|context| {
                 office.with(number, |member| member.poll_letters(context));
                 Poll::<()>::Pending

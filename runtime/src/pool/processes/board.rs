@@ -211,7 +211,6 @@ pub(super) enum Side {
 #[repr(u64)]
 pub(super) enum Sleep {
     /// It looks by itself before long, and need not be woken for a little.
-    #[cfg_attr(not(test), expect(dead_code, reason = "every pool sleeps deeply so far"))]
     Light = 1,
     /// It is to be woken for anything.
     Deep = 2,

@@ -20,7 +20,7 @@ use crate::sys;
 use crate::wire::{Limits, Packet};
 
 /// How many results wait at most for the pool to look by itself.
-const GATHERED: u32 = 64;
+const GATHERED: u32 = 512;
 
 /// The pool is gone, or wants no more of this worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -249,7 +249,8 @@ impl Desk {
             }
         }
         self.gathered += 1;
-        self.wake_pool(self.gathered >= GATHERED);
+        let is_much = self.gathered >= GATHERED || self.results.is_half_full(self.board.results());
+        self.wake_pool(is_much);
     }
 
     /// Waits until the pool has read results; it wakes a worker that sleeps when it has.

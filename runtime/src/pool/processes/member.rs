@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_sink::Sink;
 use std::pin::Pin;
 
-use super::board::{self, Board, SHORT, SLOTS, Side};
+use super::board::{self, Board, SHORT, SLOTS, Side, Sleep};
 use super::letter::{Head, Mark, Order};
 use super::ring::{Reader, Writer};
 use crate::error::Cause;
@@ -31,6 +31,9 @@ pub(super) const GRACE: Duration = Duration::from_millis(50);
 
 /// A worker that has given no result for so long is taken to be busy with something long.
 pub(super) const STUCK: Duration = Duration::from_millis(2);
+
+/// A worker that has more jobs than this gives many results.
+const MANY: usize = 8;
 
 /// A worker has broken the protocol.
 #[derive(Debug)]
@@ -93,6 +96,12 @@ struct Slot {
     placed: Option<Placed>,
 }
 
+impl Slot {
+    fn has_a_list(&self) -> bool {
+        self.placed.as_ref().is_some_and(|placed| placed.job.count > 1)
+    }
+}
+
 /// A job that a worker has.
 #[derive(Debug)]
 struct Placed {
@@ -107,6 +116,25 @@ struct Placed {
     stopped: bool,
     /// Whether a watch on its time has seen it start an item: which, and when.
     seen: Option<(u64, u64)>,
+}
+
+/// What items of a job have returned, one after the other.
+#[derive(Debug)]
+struct List {
+    slot: u16,
+    first: u32,
+    count: u32,
+    bytes: Vec<u8>,
+}
+
+impl List {
+    const fn new(slot: u16, first: u32) -> Self {
+        Self { slot, first, count: 0, bytes: Vec::new() }
+    }
+
+    const fn is_full(&self) -> bool {
+        self.bytes.len() > 64 << 10
+    }
 }
 
 impl Placed {
@@ -291,6 +319,12 @@ impl Member {
         self.letters.push_back(order);
     }
 
+    /// How its pool may sleep: lightly, if it is about to give many results.
+    pub(super) fn sleep(&self) -> Sleep {
+        let is_busy = self.placed > MANY || (self.placed > 0 && self.slots.iter().any(Slot::has_a_list));
+        if is_busy && self.heard.elapsed() < STUCK { Sleep::Light } else { Sleep::Deep }
+    }
+
     /// Sends the letters that wait, and wakes it if there is something for it.
     pub(super) fn notify(&mut self) {
         self.send_letters();
@@ -354,7 +388,8 @@ impl Member {
     /// Takes in what it has left on the board; gives whether there was anything, and the jobs that it has given back.
     pub(super) fn collect(&mut self, post: &mut Post, back: &mut Vec<Job>) -> Result<bool, Misbehaved> {
         let mut any = false;
-        let (board, pid) = (self.board.clone(), self.pid());
+        let mut list = None::<List>;
+        let board = self.board.clone();
         let ring = board.results();
         let head =
             |results: &mut Reader| results.head::<2>(ring).map_err(|error| Misbehaved(error.to_string()));
@@ -366,33 +401,41 @@ impl Member {
             let placed = placed.filter(|placed| placed.finished < placed.job.count);
             let placed =
                 placed.ok_or_else(|| Misbehaved("a result of a job that it does not have".into()))?;
+            let item = placed.finished;
             match mark {
-                Mark::Returned => {
-                    let mut body = Vec::with_capacity(length.next_multiple_of(8));
-                    self.results.body_into(ring, length, &mut body);
-                    if !placed.given_up {
-                        let packet = Packet { bytes: Bytes::from(body), ..Packet::default() };
-                        let outcome = placed.job.outcome(placed.finished, Some(pid), Ok(packet), elapsed);
-                        post.add(&placed.job.replies, outcome);
+                Mark::Returned if length as u64 <= placed.job.limits.max_message => {
+                    if let Some(other) = list.take_if(|list| list.slot != slot || list.is_full()) {
+                        self.post(other, 0, post);
                     }
-                    placed.finished += 1;
+                    let list = list.get_or_insert_with(|| List::new(slot, item));
+                    list.count += 1;
+                    list.bytes.extend_from_slice(&(length as u32).to_le_bytes());
+                    self.results.body_into(ring, length, &mut list.bytes);
                 }
-                Mark::Mailed => {
-                    placed.awaited.push(placed.finished);
-                    placed.finished += 1;
+                Mark::Returned => {
+                    let mut body = Vec::new();
+                    self.results.body_into(ring, length, &mut body);
+                    list.take().into_iter().for_each(|list| self.post(list, 0, post));
+                    self.refuse(slot, body, post);
                 }
+                Mark::Mailed => placed.awaited.push(item),
                 Mark::Stopped => {
-                    let (finished, count) = (placed.finished, placed.job.count);
-                    if !placed.given_up && finished < count {
-                        let middle = finished + (count - finished).div_ceil(2);
-                        back.extend(placed.job.part(finished, middle));
+                    let count = placed.job.count;
+                    if !placed.given_up && item < count {
+                        let middle = item + (count - item).div_ceil(2);
+                        back.extend(placed.job.part(item, middle));
                         back.extend(placed.job.part(middle, count));
                     }
-                    placed.job.count = finished;
+                    placed.job.count = item;
                 }
+            }
+            let is_done = self.advance(slot, mark);
+            if is_done || mark != Mark::Returned {
+                list.take().into_iter().for_each(|list| self.post(list, elapsed, post));
             }
             self.settle(slot, elapsed);
         }
+        list.into_iter().for_each(|list| self.post(list, 0, post));
         if any {
             self.heard = Instant::now();
             self.results.tell(ring);
@@ -401,6 +444,31 @@ impl Member {
             }
         }
         Ok(any)
+    }
+
+    /// Counts an item whose place on the board has come; gives whether all have.
+    fn advance(&mut self, slot: u16, mark: Mark) -> bool {
+        let Some(placed) = &mut self.slots[usize::from(slot)].placed else { return false };
+        placed.finished += u32::from(mark != Mark::Stopped);
+        placed.finished == placed.job.count
+    }
+
+    /// Posts what items have returned.
+    fn post(&self, list: List, elapsed: u64, post: &mut Post) {
+        let List { slot, first, count, bytes } = list;
+        let placed = self.slots[usize::from(slot)].placed.as_ref().filter(|placed| !placed.given_up);
+        if let Some(Placed { job, .. }) = placed {
+            post.add(&job.replies, job.outcomes(first..first + count, self.pid(), bytes, elapsed));
+        }
+    }
+
+    /// Posts that what an item has returned is more than it may.
+    fn refuse(&self, slot: u16, body: Vec<u8>, post: &mut Post) {
+        let placed = self.slots[usize::from(slot)].placed.as_ref().filter(|placed| !placed.given_up);
+        if let Some(Placed { job, finished, .. }) = placed {
+            let packet = Packet { bytes: Bytes::from(body), ..Packet::default() };
+            post.add(&job.replies, job.outcome(*finished, Some(self.pid()), Ok(packet), 0));
+        }
     }
 
     /// Takes in a letter about an item.

@@ -60,6 +60,11 @@ impl Writer {
         self.written + words - self.read <= ring.room()
     }
 
+    /// Whether less than half of the ring is free.
+    pub(super) fn is_half_full(&mut self, ring: Ring<'_>) -> bool {
+        !self.has_room(ring, ring.room() / 2)
+    }
+
     /// Writes a record, if there is room for it. The lower half of the head's first word must be the length.
     #[inline]
     pub(super) fn push<const HEAD: usize>(&mut self, ring: Ring<'_>, head: [u64; HEAD], body: &[u8]) -> bool {
