@@ -154,17 +154,17 @@ impl Job {
     }
 
     /// What becomes of an item that was lost with its worker: it is tried again, or this is what came of it.
-    pub(super) fn lost(&self, item: u32, pid: u32, cause: Cause) -> Result<Self, Outcome> {
+    pub(super) fn lost(&self, item: u32, pid: u32, cause: Cause) -> Result<Self, Box<Outcome>> {
         let deaths = self.deaths + 1;
         let has_handles = !self.packet.handles.is_empty();
         if self.retries == 0 || (deaths > self.retries && deaths < POISONOUS) || has_handles {
-            return Err(self.outcome(item, Some(pid), Err(cause), 0));
+            return Err(Box::new(self.outcome(item, Some(pid), Err(cause), 0)));
         }
         if deaths >= POISONOUS {
-            return Err(self.outcome(item, Some(pid), Err(Cause::Poisoned { deaths }), 0));
+            return Err(Box::new(self.outcome(item, Some(pid), Err(Cause::Poisoned { deaths }), 0)));
         }
         let again = self.part(item, item + 1).map(|job| Self { deaths, ..job });
-        again.ok_or_else(|| self.outcome(item, Some(pid), Err(cause), 0))
+        again.ok_or_else(|| Box::new(self.outcome(item, Some(pid), Err(cause), 0)))
     }
 
     /// The same for all of its items.
@@ -255,7 +255,7 @@ mod tests {
     fn an_item_is_tried_again_until_it_is_poisonous() {
         let lost = |retries, deaths| {
             let job = Job { retries, deaths, ..job(&[b"a", b"b"]) };
-            job.lost(1, 7, Cause::StackOverflow)
+            job.lost(1, 7, Cause::StackOverflow).map_err(|outcome| *outcome)
         };
         for (retries, deaths) in [(1, 0), (2, 1), (9, 1)] {
             let again = lost(retries, deaths).unwrap();

@@ -684,7 +684,7 @@ impl Member {
             for item in awaited.into_iter().chain(in_hand) {
                 match job.lost(item, pid, cause.clone()) {
                     Ok(job) => again.push(job),
-                    Err(outcome) => post.add(&job.replies, outcome),
+                    Err(outcome) => post.add(&job.replies, *outcome),
                 }
             }
             again.extend(job.part(in_hand.map_or(finished, |item| item + 1), job.count));
