@@ -255,17 +255,15 @@ mod tests {
     fn an_item_is_tried_again_until_it_is_poisonous() {
         let lost = |retries, deaths| {
             let job = Job { retries, deaths, ..job(&[b"a", b"b"]) };
-            job.lost(1, 7, Cause::StackOverflow).map_err(|outcome| *outcome)
+            job.lost(1, 7, Cause::StackOverflow)
         };
         for (retries, deaths) in [(1, 0), (2, 1), (9, 1)] {
             let again = lost(retries, deaths).unwrap();
             assert_eq!((again.deaths, again.key, &again.packet.bytes[..]), (deaths + 1, 101, &b"b"[..]));
         }
         for (retries, deaths) in [(0, 0), (1, 1)] {
-            assert!(matches!(
-                lost(retries, deaths),
-                Err(Outcome { key: 101, result: Err(Cause::StackOverflow), .. })
-            ));
+            let outcome = lost(retries, deaths).unwrap_err();
+            assert!(matches!((outcome.key, &outcome.result), (101, Err(Cause::StackOverflow))));
         }
         for (retries, deaths) in [(2, 2), (9, 2)] {
             assert!(matches!(lost(retries, deaths).unwrap_err().result, Err(Cause::Poisoned { deaths: 3 })));
