@@ -290,6 +290,20 @@ isolated! {
         outbox.try_send(vec![0; 99]).unwrap();
     }
 
+    /// A long message comes back as it was, however often.
+    async fn long_messages_come_back() {
+        let (outbox, inbox) = mailbox::<Vec<u8>>(1).unwrap();
+        let message: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
+        for length in [300_000, 80_000, 70_000] {
+            in_time(outbox.send(message[..length].to_vec())).await.unwrap();
+            for deliveries in 1..4 {
+                let delivery = in_time(inbox.recv_ack()).await.unwrap();
+                assert_eq!((delivery.deliveries(), &**delivery == &message[..length]), (deliveries, true));
+            }
+            assert!(in_time(inbox.recv_ack()).await.unwrap().ack() == message[..length]);
+        }
+    }
+
     /// Mailboxes through a mailbox, and in one that nobody has received.
     async fn mailboxes_through_a_mailbox() {
         let (outbox, inbox) = Builder::new(8).build_with_handles::<(u64, Sender<u64>)>().unwrap();

@@ -29,7 +29,7 @@ const HEADER: usize = 2;
 const LINE: usize = 64;
 
 thread_local! {
-    /// Where messages are put together, and taken apart: a room that is used again.
+    /// Where messages are put together, and taken apart: a room that is used again, and has whatever was in it before.
     static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -37,13 +37,13 @@ thread_local! {
 const KEPT: usize = 256 << 10;
 
 /// Borrows this thread's room. Within a message another may be sent: that one has a room of its own.
+#[inline]
 pub(super) fn take_room() -> Vec<u8> {
-    let mut room = ROOM.take();
-    room.clear();
-    room
+    ROOM.take()
 }
 
 /// Gives it back.
+#[inline]
 pub(super) fn put_room(room: Vec<u8>) {
     if room.capacity() <= KEPT {
         ROOM.set(room);
@@ -67,6 +67,7 @@ impl Bodies {
     }
 
     /// When a message was sent, as far as who has sent it knew.
+    #[inline]
     pub(super) fn sent_as(&self, slot: usize) -> u64 {
         self.body(slot).get(1).map_or(0, |word| word.load(Relaxed))
     }
@@ -75,6 +76,7 @@ impl Bodies {
     ///
     /// # Errors
     /// If it is long, and the system has no memory for it.
+    #[inline]
     pub(super) fn write(&self, slot: usize, message: &[u8], sent_as: u64) -> io::Result<()> {
         let Some((header, words)) = self.body(slot).split_at_checked(HEADER) else { return Ok(()) };
         match &self.large {
@@ -86,39 +88,39 @@ impl Bodies {
         Ok(())
     }
 
-    /// Reads the message of a slot that this process has taken.
+    /// Reads the message of a slot that this process has taken, to the beginning of a room; gives how long it is.
     ///
     /// # Errors
     /// If it is not there: a peer is hostile.
-    pub(super) fn read(&self, slot: usize, room: &mut Vec<u8>, largest: u64) -> io::Result<()> {
+    #[inline]
+    pub(super) fn read(&self, slot: usize, room: &mut Vec<u8>, largest: u64) -> io::Result<usize> {
         let invalid = || io::Error::new(io::ErrorKind::InvalidData, "a message is not where it should be");
         let (header, words) = self.body(slot).split_at_checked(HEADER).ok_or_else(invalid)?;
         let length = header[0].load(Relaxed);
         let length = usize::try_from(length).ok().filter(|_| length <= largest).ok_or_else(invalid)?;
         match &self.large {
-            Some(large) if length > self.slot => large.read(slot, length, room),
-            _ if length > self.slot => Err(invalid()),
-            _ => {
-                read_words(words, length, room);
-                Ok(())
-            }
+            Some(large) if length > self.slot => large.read(slot, length, room)?,
+            _ if length > self.slot => return Err(invalid()),
+            _ => read_words(words, length, room),
+        }
+        Ok(length)
+    }
+
+    /// Gives memory back that a long message has taken, which nobody will read again.
+    #[inline]
+    pub(super) fn clear(&self, slot: usize) {
+        if let (Some(large), [length, ..]) = (&self.large, self.body(slot)) {
+            large.clear(slot, length.load(Relaxed));
         }
     }
 
-    /// Gives memory back that a long message has taken.
-    pub(super) fn clear(&self, slot: usize, length: usize) {
-        if let Some(large) = &self.large
-            && length > self.slot
-        {
-            large.clear(slot, length);
-        }
-    }
-
+    #[inline]
     fn body(&self, slot: usize) -> &[AtomicU64] {
         self.words.get(slot * self.stride..(slot + 1) * self.stride).unwrap_or_default()
     }
 }
 
+#[inline]
 fn write_words(words: &[AtomicU64], message: &[u8]) {
     let (whole, rest) = message.as_chunks::<WORD>();
     for (word, bytes) in words.iter().zip(whole) {
@@ -133,11 +135,14 @@ fn write_words(words: &[AtomicU64], message: &[u8]) {
     }
 }
 
+#[inline]
 fn read_words(words: &[AtomicU64], length: usize, room: &mut Vec<u8>) {
-    room.resize(length.next_multiple_of(WORD), 0);
-    let (whole, _) = room.as_chunks_mut::<WORD>();
+    let end = length.next_multiple_of(WORD);
+    if room.len() < end {
+        room.resize(end, 0);
+    }
+    let (whole, _) = room[..end].as_chunks_mut::<WORD>();
     for (bytes, word) in whole.iter_mut().zip(words) {
         *bytes = word.load(Relaxed).to_ne_bytes();
     }
-    room.truncate(length);
 }

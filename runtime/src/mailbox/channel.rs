@@ -64,6 +64,7 @@ const LINE: usize = 64;
 
 impl Config {
     /// Whether messages may be longer than a slot.
+    #[inline]
     pub(super) const fn has_large(&self) -> bool {
         !self.has_handles && self.largest > self.slot as u64
     }
@@ -119,8 +120,8 @@ pub(super) struct Channel {
 #[derive(Debug)]
 pub(super) enum Found {
     InSlot(usize),
-    Parcel(Parcel),
-    Unreadable(RecvError),
+    /// The kernel has carried it, or has lost it. Boxed, because what stands in a slot is to be found fast.
+    Carried(Box<Result<Parcel, RecvError>>),
     /// None, and none will come.
     End,
 }
@@ -209,14 +210,17 @@ impl Channel {
         config.shape().is_ok_and(|shape| shape.size == size)
     }
 
+    #[inline]
     pub(super) fn ring(&self) -> Ring<'_> {
         Ring { ends: &self.ends, cells: &self.cells, slots: &self.slots }
     }
 
+    #[inline]
     pub(super) fn attachment(&self) -> &Arc<Attachment> {
         &self.object.attachment
     }
 
+    #[inline]
     pub(super) fn me(&self) -> Option<Member> {
         self.attachment().me()
     }
@@ -230,36 +234,44 @@ impl Channel {
         Waiting::new(self.attachment(), self.object.at + at, turns)
     }
 
+    #[inline]
     fn wake(&self, wait: &Wait) {
         self.attachment().wake(wait);
     }
 
     /// Claims a slot for a message; `None` if all are in use, or this process can take no part.
+    #[inline]
     pub(super) fn claim(&self) -> Option<usize> {
-        let me = self.me()?;
+        self.claim_for(self.me()?)
+    }
+
+    #[inline]
+    fn claim_for(&self, me: Member) -> Option<usize> {
         let slot = self.ring().claim(me, self.attachment().members(), self.cursor.load(Relaxed))?;
         self.cursor.store(slot + 1, Relaxed);
         Some(slot)
     }
 
     /// Sends a message; `None` if there is no room for it now.
+    #[inline]
     pub(super) fn put(&self, message: &Parcel) -> Option<Put> {
-        let Some(slot) = self.claim() else {
+        let me = self.me();
+        let Some((me, slot)) = me.and_then(|me| Some((me, self.claim_for(me)?))) else {
             return self.is_closed().then_some(Put::Closed);
         };
         match &self.socket {
-            None => Some(self.put_in(slot, &message.bytes)),
-            Some(socket) => self.post(socket, slot, message),
+            None => Some(self.put_in(me, slot, &message.bytes)),
+            Some(socket) => self.post(me, socket, slot, message),
         }
     }
 
     /// Writes a message to a slot that was claimed for it, and queues it. Where that fails, frees it.
-    pub(super) fn put_in(&self, slot: usize, message: &[u8]) -> Put {
+    #[inline]
+    pub(super) fn put_in(&self, me: Member, slot: usize, message: &[u8]) -> Put {
         if let Err(error) = self.bodies.write(slot, message, self.ring().sent()) {
             self.free(slot);
             return Put::Failed(error);
         }
-        let Some(me) = self.me() else { return Put::Closed };
         match self.ring().publish(me, slot) {
             Ok(is_slept_by) => {
                 // One that was stopped before it could wake them has left them asleep, and its message behind.
@@ -276,8 +288,7 @@ impl Channel {
     }
 
     /// Has the kernel carry a message, for which a slot was claimed.
-    fn post(&self, socket: &Socket, slot: usize, message: &Parcel) -> Option<Put> {
-        let me = self.me()?;
+    fn post(&self, me: Member, socket: &Socket, slot: usize, message: &Parcel) -> Option<Put> {
         let stamp = self.ring().begin_to_send(me, slot);
         let put = match socket.send(Ticket { slot: slot as u32, stamp }, message) {
             Sent::Done => {
@@ -299,6 +310,7 @@ impl Channel {
     }
 
     /// Looks for a message: first for those that were delivered and not done.
+    #[inline]
     pub(super) fn take(&self, receipt: Receipt) -> Option<Found> {
         if let Some(socket) = &self.socket {
             return self.receive(socket);
@@ -320,10 +332,10 @@ impl Channel {
         let is_to_look = self.looked_into.load(Relaxed) != news;
         let members = self.attachment().members();
         let out: Vec<_> = if is_to_look { self.ring().on_the_way(members).collect() } else { Vec::new() };
-        let (ticket, found) = match socket.receive(take_room(), self.config.limits.max_message) {
-            Came::Packet(ticket, parcel) => (Some(ticket), Found::Parcel(parcel)),
-            Came::Unreadable(ticket, error) => (ticket, Found::Unreadable(error.into())),
-            Came::NoDescriptors(ticket) => (ticket, Found::Unreadable(RecvError::NoDescriptors)),
+        let (ticket, came) = match socket.receive(take_room(), self.config.limits.max_message) {
+            Came::Packet(ticket, parcel) => (Some(ticket), Ok(parcel)),
+            Came::Unreadable(ticket, error) => (ticket, Err(error.into())),
+            Came::NoDescriptors(ticket) => (ticket, Err(RecvError::NoDescriptors)),
             Came::End => return Some(Found::End),
             Came::Empty => {
                 // What was on its way before that was received by others, or by one that has died with it.
@@ -338,13 +350,15 @@ impl Channel {
         if ticket.is_some_and(|Ticket { slot, stamp }| self.ring().received(slot as usize, stamp)) {
             self.freed();
         }
-        Some(found)
+        Some(Found::Carried(Box::new(came)))
     }
 
+    #[inline]
     pub(super) const fn bodies(&self) -> &Bodies {
         &self.bodies
     }
 
+    #[inline]
     fn take_undone(&self, me: Member, receipt: Receipt) -> Option<usize> {
         let news = self.news();
         if self.looked_into.load(Relaxed) == news {
@@ -359,6 +373,7 @@ impl Channel {
     }
 
     /// Another number whenever messages may have come back.
+    #[inline]
     fn news(&self) -> u64 {
         self.attachment().waiters.stirs().wrapping_add(self.given_back.load(Acquire))
     }
@@ -386,12 +401,22 @@ impl Channel {
     }
 
     /// Frees a slot: there is room for another message.
+    #[inline]
     pub(super) fn free(&self, slot: usize) {
-        self.ring().free(slot);
+        self.free_quietly(slot);
         self.freed();
     }
 
+    /// The same, without a word to those that wait for it.
+    #[inline]
+    pub(super) fn free_quietly(&self, slot: usize) {
+        // Not before: what was delivered and is not done comes back whole.
+        self.bodies.clear(slot);
+        self.ring().free(slot);
+    }
+
     /// Wakes those that wait for slots that were freed.
+    #[inline]
     pub(super) fn freed(&self) {
         self.wake(&self.senders);
         if self.drained.is_slept_by() {

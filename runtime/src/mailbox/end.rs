@@ -18,7 +18,7 @@ use super::socket::{MOST_HANDLES, Socket};
 use crate::pipe::travel::{check_type, hash_of};
 use crate::shared::{Kind, Object, Region};
 use crate::wire::beside::{HandleKind, ceiling, give_all, take_all};
-use crate::wire::{EncodeError, Message, Parcel, pack_into, unpack};
+use crate::wire::{EncodeError, Message, Parcel, pack_into, unpack, unpack_alone};
 
 /// An end of a mailbox: its clones in this process share it.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ impl End {
         Arc::new(Self { channel, life: Some(life), role, unreadable: AtomicU64::new(0) })
     }
 
+    #[inline]
     pub(super) const fn channel(&self) -> &Arc<Channel> {
         &self.channel
     }
@@ -55,6 +56,7 @@ impl Drop for End {
 ///
 /// # Errors
 /// If it cannot travel, or exceeds a limit.
+#[inline]
 pub(super) fn pack_message<T: Message>(channel: &Channel, message: &T) -> Result<Parcel, EncodeError> {
     let Config { limits, has_handles, .. } = channel.config;
     let limits = if has_handles { limits.max_handles(limits.max_handles.min(MOST_HANDLES)) } else { limits };
@@ -73,14 +75,16 @@ pub(super) fn pack_message<T: Message>(channel: &Channel, message: &T) -> Result
 
 impl End {
     /// Reads the message of a slot that this process has taken for good, and frees it.
+    #[inline]
     pub(super) fn read_and_free<T: Message>(&self, slot: usize) -> Result<T, RecvError> {
         let _freed = Afterwards { channel: &self.channel, slot: Some(slot), does: Channel::free };
         self.read(slot)
     }
 
     /// The same, without a word to those that wait for it: they are told of many at once, by [`Channel::freed`].
+    #[inline]
     pub(super) fn read_and_free_quietly<T: Message>(&self, slot: usize) -> Result<T, RecvError> {
-        let does = |channel: &Channel, slot| channel.ring().free(slot);
+        let does = |channel: &Channel, slot| channel.free_quietly(slot);
         let _freed = Afterwards { channel: &self.channel, slot: Some(slot), does };
         self.read(slot)
     }
@@ -94,25 +98,24 @@ impl End {
         read
     }
 
+    #[inline]
     fn read<T: Message>(&self, slot: usize) -> Result<T, RecvError> {
         let mut room = take_room();
-        let bodies = self.channel.bodies();
-        let read = bodies.read(slot, &mut room, self.channel.config.limits.max_message);
-        let message = read.map_err(RecvError::System).and_then(|()| self.unpack(&room, Vec::new()));
-        bodies.clear(slot, room.len());
+        let (bodies, limits) = (self.channel.bodies(), &self.channel.config.limits);
+        let message = match bodies.read(slot, &mut room, limits.max_message) {
+            Ok(length) => unpack_alone(&room[..length], limits).map_err(RecvError::Decode),
+            Err(error) => Err(RecvError::System(error)),
+        };
         put_room(room);
         message
     }
 
     /// Reads a message that the kernel has carried.
     pub(super) fn read_parcel<T: Message>(&self, parcel: Parcel) -> Result<T, RecvError> {
-        let message = self.unpack(&parcel.bytes, parcel.handles);
-        put_room(parcel.bytes);
-        message
-    }
-
-    fn unpack<T: Message>(&self, bytes: &[u8], handles: Vec<Arc<OwnedFd>>) -> Result<T, RecvError> {
-        Ok(unpack(bytes, handles.into(), None, &self.channel.config.limits)?)
+        let Parcel { bytes, handles } = parcel;
+        let message = unpack(&bytes, handles.into(), None, &self.channel.config.limits);
+        put_room(bytes);
+        Ok(message?)
     }
 
     /// Counts a message that cannot be read, and tells of it.
@@ -123,13 +126,14 @@ impl End {
 }
 
 /// What becomes of a slot, also if the `Deserialize` of its message panics.
-struct Afterwards<'a> {
+struct Afterwards<'a, F: Fn(&Channel, usize)> {
     channel: &'a Channel,
     slot: Option<usize>,
-    does: fn(&Channel, usize),
+    does: F,
 }
 
-impl Drop for Afterwards<'_> {
+impl<F: Fn(&Channel, usize)> Drop for Afterwards<'_, F> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(slot) = self.slot {
             (self.does)(self.channel, slot);

@@ -59,8 +59,9 @@ impl Large {
     }
 
     /// Gives back the memory of a message that was read, but for the first part.
-    pub(super) fn clear(&self, slot: usize, length: usize) {
-        let length = length as u64;
+    pub(super) fn clear(&self, slot: usize, length: u64) {
+        // One that is longer than any is a hostile process's.
+        let length = length.min(self.stride);
         if length > KEPT {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             // Where that cannot be, it is used by the next long message of this slot.

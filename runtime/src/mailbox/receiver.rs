@@ -67,8 +67,7 @@ impl<T: Message, C: Carrier> Receiver<T, C> {
     fn read(&self, found: Found) -> Option<Result<T, RecvError>> {
         match found {
             Found::InSlot(slot) => Some(self.end.read_and_free(slot)),
-            Found::Parcel(parcel) => Some(self.end.read_parcel(parcel)),
-            Found::Unreadable(error) => Some(Err(error)),
+            Found::Carried(came) => Some(came.and_then(|parcel| self.end.read_parcel(parcel))),
             Found::End => None,
         }
     }

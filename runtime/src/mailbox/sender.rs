@@ -161,7 +161,8 @@ impl<T: Message> Sender<T> {
 
     /// Puts a message into a slot that was claimed for it, and queues it.
     pub(super) fn put(&self, slot: usize, message: T, parcel: Parcel) -> Result<(), SendError<T>> {
-        let put = self.channel().put_in(slot, &parcel.bytes);
+        let channel = self.channel();
+        let put = channel.me().map_or(Put::Closed, |me| channel.put_in(me, slot, &parcel.bytes));
         put_room(parcel.bytes);
         match put {
             Put::Done => Ok(()),

@@ -24,7 +24,7 @@ use super::frame::Kind;
 use super::travel::{Given, TakenReceiver, check_type, hash_of};
 use super::watch::{Done, FOREVER, Watch, uninterrupted, wait_for};
 use crate::wire::beside::HandleKind;
-use crate::wire::{Limits, Message, unpack};
+use crate::wire::{ASIDE, Limits, Message, unpack};
 
 /// The end of a pipe that receives messages: one half of a [`Pipe`](super::Pipe), or of a [`simplex`](super::simplex()).
 ///
@@ -159,7 +159,9 @@ impl<T> Receiver<T> {
             return Err(RecvError::NotAMessage);
         }
         if let Some(body) = self.ahead.take_plain() {
-            return Ok(unpack(body, VecDeque::new(), Some(VecDeque::new()), &self.limits)?);
+            // A string that should stand aside is longer than most bodies.
+            let strings = (body.len() >= ASIDE).then(VecDeque::new);
+            return Ok(unpack(body, VecDeque::new(), strings, &self.limits)?);
         }
         let frame = self.ahead.take(&self.socket, &self.limits);
         let mut frame = self.noticed(frame)?;

@@ -144,6 +144,7 @@ impl Attachment {
     }
 
     /// Wakes all that sleep by a word.
+    #[inline]
     pub(crate) fn wake(&self, wait: &Wait) {
         let bells = wait.wake();
         if bells != 0 {

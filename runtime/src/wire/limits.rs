@@ -67,12 +67,14 @@ impl Limits {
 
     /// # Errors
     /// If a message may not have so many handles.
+    #[inline]
     pub(crate) fn check_handles(&self, count: usize) -> Result<(), EncodeError> {
         let limit = self.max_handles;
         if count > usize::from(limit) { Err(EncodeError::TooManyHandles { count, limit }) } else { Ok(()) }
     }
 
     /// The decoded size allowed to a message of `frame` bytes.
+    #[inline]
     pub(crate) fn heap_for(&self, frame: u64) -> u64 {
         self.max_heap.unwrap_or_else(|| frame.saturating_mul(GROWTH).max(1 << 20))
     }

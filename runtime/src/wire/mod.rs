@@ -19,7 +19,7 @@ mod tests;
 pub(crate) use aside::{ASIDE, Aside, MOST, Parcel, Part};
 pub(crate) use connection::{Came, Connection};
 pub use decode::{DecodeError, Decoder, decode};
-pub(crate) use decode::{unpack, unpack_whole};
+pub(crate) use decode::{unpack, unpack_alone, unpack_whole};
 pub use encode::{EncodeError, Encoder, encode};
 pub(crate) use encode::{pack, pack_into};
 pub use limits::Limits;

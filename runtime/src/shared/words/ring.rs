@@ -140,6 +140,7 @@ impl<'a> Ring<'a> {
     }
 
     /// Claims a slot for a process, the first that is free from some place on; `None` if all are in use.
+    #[inline]
     pub(crate) fn claim(self, me: Member, members: Members<'_>, from: usize) -> Option<usize> {
         let from = if from < self.slots.len() { from } else { 0 };
         if self.slots.get(from).is_some_and(|word| self.claim_one(from, word, me, members)) {
@@ -154,6 +155,7 @@ impl<'a> Ring<'a> {
         in_turn.find(|(slot, word)| self.claim_one(*slot, word, me, members)).map(|(slot, _)| slot)
     }
 
+    #[inline]
     fn claim_one(self, slot: usize, at: &AtomicU64, me: Member, members: Members<'_>) -> bool {
         let word = at.load(Relaxed);
         let is_free = word & STATES == FREE || self.is_abandoned(slot, word, members);
@@ -181,6 +183,7 @@ impl<'a> Ring<'a> {
     ///
     /// # Errors
     /// If the mailbox is closed; the slot stays claimed.
+    #[inline]
     pub(crate) fn publish(self, me: Member, slot: usize) -> Result<bool, IsClosed> {
         for _ in 0..TRIES {
             let Frontier::Open(position, before) = self.frontier() else { break };
@@ -208,15 +211,18 @@ impl<'a> Ring<'a> {
         None
     }
 
+    #[inline]
     pub(crate) fn is_closed(self) -> bool {
         matches!(self.frontier(), Frontier::Closed(_))
     }
 
+    #[inline]
     fn fill(self, position: u64, before: u64, after: u64) -> bool {
         self.cell(position).compare_exchange(before, after, AcqRel, Relaxed).is_ok()
     }
 
     /// Where the next message comes. Who is led on for ever by a hostile process takes the mailbox for closed.
+    #[inline]
     fn frontier(self) -> Frontier {
         let mut position = self.ends.tail.load(Acquire) & POSITIONS;
         for _ in 0..self.cells.len() + TRIES {
@@ -235,6 +241,7 @@ impl<'a> Ring<'a> {
     }
 
     /// Takes the first message for a process.
+    #[inline]
     pub(crate) fn take(self, me: Member, receipt: Receipt) -> Take {
         for _ in 0..TRIES {
             match self.first() {
@@ -258,6 +265,7 @@ impl<'a> Ring<'a> {
         !matches!(self.first(), First::None(_))
     }
 
+    #[inline]
     fn first(self) -> First {
         let mut position = self.ends.head.load(Acquire) & POSITIONS;
         for _ in 0..self.cells.len() + TRIES {
@@ -297,11 +305,13 @@ impl<'a> Ring<'a> {
     }
 
     /// About how many were queued since the beginning.
+    #[inline]
     pub(crate) fn sent(self) -> u64 {
         self.ends.tail.load(Relaxed)
     }
 
     /// Whether more than one is queued, as far as a look at the ends can tell.
+    #[inline]
     pub(crate) fn has_more_than_one(self) -> bool {
         let [head, tail] = [&self.ends.head, &self.ends.tail].map(|end| end.load(Relaxed));
         tail.wrapping_sub(head) & POSITIONS > 1
@@ -361,6 +371,7 @@ impl<'a> Ring<'a> {
     }
 
     /// Frees a slot that a process has.
+    #[inline]
     pub(crate) fn free(self, slot: usize) {
         // Release: who claims it finds that its message was read.
         self.slots[slot].store(FREE, Release);
@@ -444,12 +455,14 @@ impl<'a> Ring<'a> {
         self.slots.iter().map(|word| word.load(Acquire)).enumerate()
     }
 
+    #[inline]
     fn cell(self, position: u64) -> &'a AtomicU64 {
         &self.cells[position as usize & (self.cells.len() - 1)]
     }
 }
 
 impl Receipt {
+    #[inline]
     fn word(self, me: Member, deliveries: u64) -> u64 {
         let (deliveries, state) = match self {
             Self::Final => (0, TAKEN),
@@ -460,28 +473,34 @@ impl Receipt {
 }
 
 /// How far a cell is ahead of a position; `None` if it is to be filled with that.
+#[inline]
 fn ahead_of(cell: u64, position: u64) -> Option<u64> {
     let ahead = (cell >> POSITION).wrapping_sub(position) & POSITIONS;
     (ahead <= POSITIONS / 2).then_some(ahead)
 }
 
+#[inline]
 fn behind(position: u64) -> u64 {
     (position + 1) & POSITIONS
 }
 
 /// Moves an end on behind a position, unless somebody else has.
+#[inline]
 fn advance(end: &AtomicU64, position: u64) {
     let _moved = end.compare_exchange(position, behind(position), AcqRel, Relaxed);
 }
 
+#[inline]
 fn slot_of(cell: u64) -> usize {
     (cell >> SLOT) as usize & (2 * MOST_SLOTS - 1)
 }
 
+#[inline]
 fn owner_of(word: u64) -> Option<Member> {
     Member::from_bits(word >> OWNER & ((1 << Member::BITS) - 1))
 }
 
+#[inline]
 fn has_died(word: u64, members: Members<'_>) -> bool {
     owner_of(word).is_some_and(|owner| !members.contains(owner))
 }

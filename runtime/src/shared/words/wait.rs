@@ -25,6 +25,7 @@ impl Wait {
     }
 
     /// Whether somebody sleeps, as far as a look without an update can tell.
+    #[inline]
     pub(crate) fn is_slept_by(&self) -> bool {
         self.0.load(Acquire) as u32 != 0
     }
@@ -40,6 +41,7 @@ impl Wait {
     }
 
     /// Wakes all; gives the bells to ring, as bits.
+    #[inline]
     pub(crate) fn wake(&self) -> u32 {
         let mut word = self.0.load(Acquire);
         for _ in 0..TRIES {

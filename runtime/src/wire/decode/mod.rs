@@ -49,8 +49,11 @@ impl<'de> Decoder<'de> {
 
     /// As [`new`](Self::new), with the handles that came beside the message.
     pub(crate) fn with_handles(bytes: &'de [u8], handles: Vec<Arc<OwnedFd>>, limits: Limits) -> Self {
-        let handles = Incoming::new(handles.into(), None);
-        let reader = Reader::with(bytes, Some(handles), None, &limits);
+        let reader = if handles.is_empty() {
+            Reader::of_a_message(bytes, &limits)
+        } else {
+            Reader::with(bytes, Incoming::new(handles.into(), None), None, &limits)
+        };
         Self { reader, last: (None, type_name::<()>()) }
     }
 
@@ -96,8 +99,19 @@ pub(crate) fn unpack<T: DeserializeOwned>(
     aside: Option<VecDeque<Vec<u8>>>,
     limits: &Limits,
 ) -> Result<T, DecodeError> {
-    let handles = Incoming::new(handles, Some(*limits));
-    read(Reader::with(bytes, Some(handles), aside, limits))
+    if handles.is_empty() && aside.is_none() {
+        return unpack_alone(bytes, limits);
+    }
+    read(Reader::with(bytes, Incoming::new(handles, Some(*limits)), aside, limits))
+}
+
+/// Decodes a message that is one value, with which nothing came.
+///
+/// # Errors
+/// As [`unpack`].
+#[inline]
+pub(crate) fn unpack_alone<T: DeserializeOwned>(bytes: &[u8], limits: &Limits) -> Result<T, DecodeError> {
+    read(Reader::of_a_message(bytes, limits))
 }
 
 /// Decodes a message that is one value, and came whole.

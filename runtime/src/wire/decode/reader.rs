@@ -17,7 +17,16 @@ pub(super) struct Reader<'de> {
     heap: u64,
     max_depth: u32,
     max_heap: u64,
-    /// The handles that came beside it, if any may.
+    /// Whether it may have handles.
+    is_ours: bool,
+    /// Apart, because most have nothing beside them, and all are moved.
+    beside: Option<Box<Beside>>,
+}
+
+/// What came with a message.
+#[derive(Debug)]
+struct Beside {
+    /// The handles, but while one of them is read.
     handles: Option<Incoming>,
     /// The long strings that stand aside, if they do.
     aside: Option<VecDeque<Vec<u8>>>,
@@ -38,51 +47,63 @@ pub(super) enum Text<'de> {
 }
 
 impl<'de> Reader<'de> {
-    /// Of a message that nothing goes with.
+    /// Of bytes that are no message of ours: nothing goes with them.
+    #[inline]
     pub(super) fn new(bytes: &'de [u8], limits: &Limits) -> Self {
-        Self::with(bytes, None, None, limits)
-    }
-
-    pub(super) fn with(
-        bytes: &'de [u8],
-        handles: Option<Incoming>,
-        aside: Option<VecDeque<Vec<u8>>>,
-        limits: &Limits,
-    ) -> Self {
-        let length_aside: usize = aside.iter().flatten().map(Vec::len).sum();
-        let (max_depth, max_heap) = (limits.max_depth, limits.heap_for((bytes.len() + length_aside) as u64));
+        let (max_depth, max_heap) = (limits.max_depth, limits.heap_for(bytes.len() as u64));
         Self {
             rest: bytes,
             depth: max_depth,
             heap: max_heap,
             max_depth,
             max_heap,
-            handles,
-            aside,
-            taken_aside: 0,
+            is_ours: false,
+            beside: None,
         }
     }
 
+    /// Of a message of ours, that has come with nothing.
+    #[inline]
+    pub(super) fn of_a_message(bytes: &'de [u8], limits: &Limits) -> Self {
+        Self { is_ours: true, ..Self::new(bytes, limits) }
+    }
+
+    /// Of a message of ours, with what has come with it.
+    #[cold]
+    pub(super) fn with(
+        bytes: &'de [u8],
+        handles: Incoming,
+        aside: Option<VecDeque<Vec<u8>>>,
+        limits: &Limits,
+    ) -> Self {
+        let length_aside: usize = aside.iter().flatten().map(Vec::len).sum();
+        let max_heap = limits.heap_for((bytes.len() + length_aside) as u64);
+        let beside = Some(Box::new(Beside { handles: Some(handles), aside, taken_aside: 0 }));
+        Self { heap: max_heap, max_heap, beside, ..Self::of_a_message(bytes, limits) }
+    }
+
     /// Checks that nothing is left.
+    #[inline]
     pub(super) fn end(&self) -> Result<(), Fault> {
-        let handles = self.handles.as_ref().map_or(0, |incoming| incoming.handles.len());
-        if !self.rest.is_empty() {
-            Err(Malformed::Trailing(self.rest.len()).into())
-        } else if handles > 0 {
-            Err(Malformed::Handles(handles).into())
-        } else if self.aside.as_ref().is_some_and(|aside| !aside.is_empty()) {
-            Err(Malformed::Aside.into())
-        } else {
-            Ok(())
+        match &self.beside {
+            _ if !self.rest.is_empty() => Err(Malformed::Trailing(self.rest.len()).into()),
+            None => Ok(()),
+            Some(beside) => beside.end(),
         }
     }
 
     /// Reads what a handle has said, with the table open for it.
     #[cold]
     pub(super) fn handle<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
-        let mut handles = self.handles.take();
+        let none = || Incoming::new(VecDeque::new(), None);
+        let mut handles = match &mut self.beside {
+            Some(beside) => beside.handles.take(),
+            None => self.is_ours.then(none),
+        };
         let value = beside::while_reading(&mut handles, || read(&mut *self));
-        self.handles = handles;
+        if let Some(beside) = &mut self.beside {
+            beside.handles = handles;
+        }
         value
     }
 
@@ -117,7 +138,7 @@ impl<'de> Reader<'de> {
     #[inline]
     pub(super) fn bytes(&mut self) -> Result<Bytes<'de>, Fault> {
         let length = self.length()?;
-        if length >= ASIDE && self.aside.is_some() && self.taken_aside < MOST {
+        if length >= ASIDE && self.beside.as_ref().is_some_and(|beside| beside.is_aside_next()) {
             return self.bytes_aside(length);
         }
         let bytes = self.take(length)?;
@@ -128,8 +149,7 @@ impl<'de> Reader<'de> {
     #[cold]
     fn bytes_aside(&mut self, length: usize) -> Result<Bytes<'de>, Fault> {
         self.charge(length, 1)?;
-        self.taken_aside += 1;
-        let bytes = self.aside.as_mut().and_then(VecDeque::pop_front);
+        let bytes = self.beside.as_mut().and_then(|beside| beside.take_aside());
         bytes.filter(|bytes| bytes.len() == length).map(Bytes::Aside).ok_or_else(|| Malformed::Aside.into())
     }
 
@@ -174,6 +194,28 @@ impl<'de> Reader<'de> {
         let value = read(self);
         self.depth += 1;
         value
+    }
+}
+
+impl Beside {
+    fn end(&self) -> Result<(), Fault> {
+        let handles = self.handles.as_ref().map_or(0, |incoming| incoming.handles.len());
+        if handles > 0 {
+            Err(Malformed::Handles(handles).into())
+        } else if self.aside.as_ref().is_some_and(|aside| !aside.is_empty()) {
+            Err(Malformed::Aside.into())
+        } else {
+            Ok(())
+        }
+    }
+
+    const fn is_aside_next(&self) -> bool {
+        self.aside.is_some() && self.taken_aside < MOST
+    }
+
+    fn take_aside(&mut self) -> Option<Vec<u8>> {
+        self.taken_aside += 1;
+        self.aside.as_mut()?.pop_front()
     }
 }
 

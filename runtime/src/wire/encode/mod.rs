@@ -75,6 +75,7 @@ pub(crate) fn pack<T: Serialize + ?Sized>(value: &T, limits: &Limits) -> Result<
 ///
 /// # Errors
 /// If the value cannot travel, or exceeds the limits.
+#[inline]
 pub(crate) fn pack_into<T: Serialize + ?Sized>(
     room: Vec<u8>,
     aside: Option<&mut Aside>,
@@ -88,6 +89,7 @@ pub(crate) fn pack_into<T: Serialize + ?Sized>(
     Ok(parcel)
 }
 
+#[inline]
 fn write<T: Serialize + ?Sized>(
     value: &T,
     mut writer: Writer<'_>,
@@ -99,6 +101,7 @@ fn write<T: Serialize + ?Sized>(
     }
 }
 
+#[inline]
 fn finish(writer: Writer<'_>, limit: u64) -> Result<Parcel, EncodeError> {
     let (output, handles) = writer.into_parts();
     let bytes = output.into_bytes().map_err(|size| EncodeError::TooLarge { size, limit })?;

@@ -23,12 +23,14 @@ impl<'s> Output<'s> {
     }
 
     /// Writes into the room that a vector has already.
+    #[inline]
     pub(super) fn appending_to(mut bytes: Vec<u8>, room: u64, aside: Option<&'s mut Aside>) -> Self {
         bytes.clear();
         Self { bytes, room, excess: 0, aside, length_aside: 0 }
     }
 
     /// The message, or the size that it would have had.
+    #[inline]
     pub(super) fn into_bytes(self) -> Result<Vec<u8>, u64> {
         if self.excess == 0 { Ok(self.bytes) } else { Err(self.excess) }
     }

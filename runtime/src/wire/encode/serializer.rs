@@ -3,6 +3,7 @@
 use std::any::type_name;
 use std::fmt::{self, Display, Write as _};
 
+use postcard::ser_flavors::Flavor;
 use serde::ser::{self, Serialize, Serializer};
 
 use super::output::Output;
@@ -83,10 +84,12 @@ pub(super) struct Writer<'s> {
 }
 
 impl<'s> Writer<'s> {
+    #[inline]
     pub(super) fn new(output: Output<'s>, handles: Option<Outgoing>) -> Self {
         Self { postcard: postcard::Serializer { output }, handles }
     }
 
+    #[inline]
     pub(super) fn into_parts(self) -> (Output<'s>, Outgoing) {
         (self.postcard.output, self.handles.unwrap_or_default())
     }
@@ -133,6 +136,19 @@ macro_rules! by_postcard {
     )*};
 }
 
+/// Numbers that are one byte where they are small, which most are: postcard puts them together elsewhere, and copies them.
+macro_rules! small_by_byte {
+    ($($method:ident($type:ty);)*) => {$(
+        #[inline]
+        fn $method(self, value: $type) -> Result<(), Fault> {
+            if value < 0x80 {
+                return Ok(self.postcard.output.try_push(value as u8)?);
+            }
+            Ok(self.postcard.$method(value)?)
+        }
+    )*};
+}
+
 impl<'a, 's> Serializer for &'a mut Writer<'s> {
     type Ok = ();
     type Error = Fault;
@@ -152,9 +168,6 @@ impl<'a, 's> Serializer for &'a mut Writer<'s> {
         serialize_i64(value: i64);
         serialize_i128(value: i128);
         serialize_u8(value: u8);
-        serialize_u16(value: u16);
-        serialize_u32(value: u32);
-        serialize_u64(value: u64);
         serialize_u128(value: u128);
         serialize_f32(value: f32);
         serialize_f64(value: f64);
@@ -163,6 +176,12 @@ impl<'a, 's> Serializer for &'a mut Writer<'s> {
         serialize_unit();
         serialize_unit_struct(name: &'static str);
         serialize_unit_variant(name: &'static str, index: u32, variant: &'static str);
+    }
+
+    small_by_byte! {
+        serialize_u16(u16);
+        serialize_u32(u32);
+        serialize_u64(u64);
     }
 
     #[inline]
