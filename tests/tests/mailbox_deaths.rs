@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use procession::mailbox::{Receiver, SendError, Sender, TryRecvError, TrySendError};
@@ -125,6 +125,14 @@ fn fork_and(does: impl FnOnce() -> i32) -> i32 {
 async fn exits_inside(inbox: Receiver<u64>) {
     let _delivery = inbox.recv_ack().await.unwrap();
     std::process::exit(0)
+}
+
+/// Receives one to be acknowledged, says so, and keeps it.
+#[process]
+async fn keeps_one(inbox: Receiver<u64>, mut told: pipe::Sender<()>) -> Result<(), Failure> {
+    let _delivery = inbox.recv_ack().await;
+    told.send(()).await?;
+    std::future::pending().await
 }
 
 /// Reserves room, says so, and keeps it.
@@ -274,6 +282,25 @@ isolated! {
         for n in 0..300 {
             outbox.send(n).await.unwrap();
             assert!(inbox.len() == n + 1 && !inbox.is_empty() && outbox.len() == n + 1);
+        }
+    }
+
+    /// What a dead one held comes before the end of what is there without end: also to who never sleeps, and so never waits for a death.
+    async fn what_the_dead_held_does_not_wait_for_the_end() {
+        let (outbox, inbox) = mailbox::<u64>(4).unwrap();
+        outbox.send(0).await.unwrap();
+        let (told, mut is_told) = simplex().unwrap();
+        let mut child = keeps_one(inbox.clone(), told).spawn().await.unwrap();
+        in_time(is_told.recv()).await.unwrap().unwrap();
+        outbox.send(1).await.unwrap();
+        child.kill().await.unwrap();
+        let until = Instant::now() + 30 * SECOND;
+        for next in 2.. {
+            assert!(Instant::now() < until, "it has not come behind {next} others");
+            outbox.try_send(next).unwrap();
+            if inbox.try_recv().unwrap() == 0 {
+                break;
+            }
         }
     }
 

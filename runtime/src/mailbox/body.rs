@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::channel::Config;
+use super::config::Config;
 use super::large::Large;
 use crate::shared::Object;
 use crate::sys::Places;

@@ -1,95 +1,26 @@
 //! What the ends of a mailbox in one process share.
 
+mod waits;
+
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, ready};
-
-use serde::{Deserialize, Serialize};
-use tokio::time::sleep;
 
 use super::body::{Bodies, take_room};
+use super::config::{CELLS, CLOSED, Config, DRAINED, ENDS, GIVEN_BACK, RECEIVERS, SENDERS};
 use super::error::RecvError;
 use super::large::Large;
-use super::lives::{Lives, Role};
+use super::lives::Lives;
 use super::socket::{Came, Sent, Socket, Ticket};
 use super::spin::Spin;
 use super::watch::Watch;
-use crate::control::Control;
-use crate::shared::words::{Ends, MOST_SLOTS, Member, Receipt, Ring, Take, Undone, Wait};
+use crate::shared::words::{Ends, Member, Receipt, Ring, Take, Undone, Wait};
 use crate::shared::{Attachment, Kind, Object, Region, Turns, Waiting};
 use crate::sys::{Place, Places};
-use crate::wire::handles::CROWDED;
-use crate::wire::{Limits, Parcel};
-
-/// What a mailbox is like, in all processes.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) struct Config {
-    pub(super) capacity: u32,
-    /// The bytes of a message that stand in the region, in a slot.
-    pub(super) slot: u32,
-    /// The most bytes of a message.
-    pub(super) largest: u64,
-    /// How often a message is delivered; zero for any number.
-    pub(super) deliveries: u32,
-    /// Whether the kernel carries the messages.
-    pub(super) has_handles: bool,
-    pub(super) limits: Limits,
-}
-
-/// Where things stand in the object: two words begin a cache line, where it is said, since an object begins one word behind
-/// such a beginning.
-struct Shape {
-    cell_count: usize,
-    slots: usize,
-    bodies: usize,
-    size: usize,
-}
-
-/// What senders look at, and seldom changes: the word that receivers sleep by, that of who waits for the end, and how often a message was
-/// given back.
-const RECEIVERS: usize = 0;
-const CLOSED: usize = 8;
-const GIVEN_BACK: usize = 16;
-/// At the beginning of a cache line.
-const ENDS: usize = 56;
-/// What receivers change with each message: the word that senders sleep by, and that of who waits until all is done with.
-const SENDERS: usize = ENDS + size_of::<Ends>();
-const DRAINED: usize = SENDERS + 8;
-const CELLS: usize = SENDERS + LINE;
-const LINE: usize = 64;
-
-impl Config {
-    /// Whether messages may be longer than a slot.
-    #[inline]
-    pub(super) const fn has_large(&self) -> bool {
-        !self.has_handles && self.largest > self.slot as u64
-    }
-
-    /// # Errors
-    /// If it has no slots, or too many, or more bytes than there can be.
-    fn shape(&self) -> io::Result<Shape> {
-        let capacity = self.capacity as usize;
-        if capacity == 0 || capacity > MOST_SLOTS {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("the capacity of a mailbox is 1 to {MOST_SLOTS}, not {capacity}"),
-            ));
-        }
-        // One more: that which says that it is closed.
-        let cell_count = (capacity + 1).next_power_of_two();
-        let slots = CELLS + 8 * cell_count;
-        let bodies = (slots + 8 * capacity - ENDS).next_multiple_of(LINE) + ENDS;
-        let size = Bodies::stride(self.slot as usize)
-            .checked_mul(capacity)
-            .and_then(|all| all.checked_add(bodies))
-            .ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Shape { cell_count, slots, bodies, size })
-    }
-}
+use crate::wire::Parcel;
 
 /// A mailbox, as this process has it.
 pub(super) struct Channel {
@@ -111,6 +42,8 @@ pub(super) struct Channel {
     cursor: AtomicUsize,
     /// How many deaths and returns were looked into.
     looked_into: AtomicU64,
+    /// About how many messages this process has taken.
+    taken: AtomicU64,
     watch: Watch,
     spin: Spin,
     this: Weak<Self>,
@@ -142,6 +75,9 @@ pub(super) enum Unsent {
     Closed,
     System(io::Error),
 }
+
+/// How many messages a process takes before it sees to it that deaths are watched.
+const TAKEN_UNWATCHED: u64 = 256;
 
 /// Before the first look: another number than comes of any.
 const NEVER: u64 = u64::MAX;
@@ -199,6 +135,7 @@ impl Channel {
             lives,
             cursor: AtomicUsize::new(0),
             looked_into: AtomicU64::new(NEVER),
+            taken: AtomicU64::new(0),
             watch: Watch::default(),
             spin: Spin::default(),
             this: Weak::clone(this),
@@ -320,9 +257,23 @@ impl Channel {
             return Some(Found::InSlot(slot));
         }
         match self.ring().take(me, receipt) {
-            Take::Taken(slot) => Some(Found::InSlot(slot)),
+            Take::Taken(slot) => {
+                self.count_taken();
+                Some(Found::InSlot(slot))
+            }
             Take::Empty => None,
             Take::Closed => (!self.may_come_back(me)).then_some(Found::End),
+        }
+    }
+
+    /// Has deaths be watched now and then where nobody sleeps, who would see to that: what the dead have held is not to wait for ever
+    /// behind what comes without end.
+    #[inline]
+    fn count_taken(&self) {
+        let taken = self.taken.load(Relaxed).wrapping_add(1);
+        self.taken.store(taken, Relaxed);
+        if taken.is_multiple_of(TAKEN_UNWATCHED) {
+            self.attachment().watch();
         }
     }
 
@@ -422,180 +373,6 @@ impl Channel {
         if self.drained.is_slept_by() {
             self.wake(&self.drained);
         }
-    }
-}
-
-/// What is waited for.
-impl Channel {
-    /// Has nothing be sent any more, and wakes all.
-    pub(super) fn close(&self) {
-        self.ring().close();
-        self.socket.as_ref().inspect(|socket| socket.close());
-        [&self.receivers, &self.senders, &self.drained, &self.closed]
-            .into_iter()
-            .for_each(|wait| self.wake(wait));
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.ring().is_closed()
-    }
-
-    /// Closes it if it has no senders any more, or no receivers.
-    pub(super) fn look_for_lives(&self) {
-        if self.lives.is_one_gone() {
-            self.close();
-        }
-    }
-
-    /// Looks whether those have died that have slots: where nobody waits, nobody watches.
-    pub(super) fn look_for_deaths(&self) {
-        let me = self.me();
-        let owners = self.ring().owners().filter(|owner| Some(*owner) != me);
-        owners.for_each(|owner| self.attachment().check(owner));
-        // Others may have seen it first, which tells this process nothing.
-        self.looked_into.store(NEVER, Relaxed);
-    }
-
-    pub(super) fn to_receive(&self) -> Waiting<'_> {
-        self.waiting(RECEIVERS, Turns::One)
-    }
-
-    /// Waits for a message, or for the end.
-    pub(super) fn poll_take(
-        &self,
-        context: &mut Context<'_>,
-        waiting: &mut Waiting<'_>,
-        receipt: Receipt,
-    ) -> Poll<Found> {
-        let is_to_look = || self.socket.is_some() || self.ring().is_to_look();
-        if !is_to_look() {
-            self.spin.look(is_to_look);
-        }
-        let is_to_sleep = || {
-            self.watch();
-            // Where it is closed, somebody holds what may come back.
-            self.socket.is_some() || self.is_closed() || self.ring().sleep()
-        };
-        waiting.poll(context, || self.take(receipt), is_to_sleep)
-    }
-
-    /// Waits for a message that was delivered too often, or for the end: by the word of those that wait until all is done with,
-    /// not by that of those that receive, whose turn it would take.
-    pub(super) fn poll_poisoned(
-        &self,
-        context: &mut Context<'_>,
-        waiting: &mut Waiting<'_>,
-    ) -> Poll<Option<usize>> {
-        let is_over = || self.is_closed() && self.is_drained();
-        let attempt = || match self.take_poisoned() {
-            Some(slot) => Some(Some(slot)),
-            None => is_over().then_some(None),
-        };
-        let is_to_sleep = || {
-            self.watch();
-            // As in `poll_drained`: what was freed before is seen here.
-            self.senders.catch_up();
-            !is_over()
-        };
-        waiting.poll(context, attempt, is_to_sleep)
-    }
-
-    pub(super) fn to_send(&self) -> Waiting<'_> {
-        self.waiting(SENDERS, Turns::InOrder)
-    }
-
-    /// Waits for a slot; `None` if the mailbox is closed.
-    pub(super) fn poll_claim(
-        &self,
-        context: &mut Context<'_>,
-        waiting: &mut Waiting<'_>,
-    ) -> Poll<Option<usize>> {
-        let attempt = || match self.claim() {
-            Some(slot) => Some(Some(slot)),
-            None => self.is_closed().then_some(None),
-        };
-        waiting.poll(context, attempt, || self.watch_and_sleep())
-    }
-
-    /// Waits until there is room for a message, and sends it.
-    pub(super) fn poll_put(
-        &self,
-        context: &mut Context<'_>,
-        waiting: &mut Waiting<'_>,
-        message: &Parcel,
-    ) -> Poll<Result<(), Unsent>> {
-        match ready!(waiting.poll(context, || self.put(message), || self.watch_and_sleep())) {
-            Put::Done => Poll::Ready(Ok(())),
-            Put::Closed => Poll::Ready(Err(Unsent::Closed)),
-            Put::Failed(error) => Poll::Ready(Err(Unsent::System(error))),
-            Put::Crowded => match Control::get() {
-                Ok(control) => {
-                    let waker = context.waker().clone();
-                    control.run(async move {
-                        sleep(CROWDED).await;
-                        waker.wake();
-                    });
-                    Poll::Pending
-                }
-                Err(cause) => Poll::Ready(Err(Unsent::System(io::Error::other(cause)))),
-            },
-        }
-    }
-
-    fn watch_and_sleep(&self) -> bool {
-        self.watch();
-        true
-    }
-
-    pub(super) fn until_drained(&self) -> Waiting<'_> {
-        self.waiting(DRAINED, Turns::All)
-    }
-
-    /// Whether there is no message that anybody has still to receive, or to acknowledge.
-    pub(super) fn is_drained(&self) -> bool {
-        self.ring().is_drained(self.attachment().members())
-    }
-
-    /// Waits until all is done with, or nobody is left who could do it.
-    pub(super) fn poll_drained(&self, context: &mut Context<'_>, waiting: &mut Waiting<'_>) -> Poll<()> {
-        // It is closed then, by whoever has heard of it: before that no look at the lives is worth its system call.
-        let is_over = || self.is_drained() || self.is_closed() && self.lives.are_gone(Role::Receiver);
-        let is_to_sleep = || {
-            self.watch();
-            // Who frees a slot from now on sees that somebody sleeps; what was freed before is seen here.
-            self.senders.catch_up();
-            !is_over()
-        };
-        waiting.poll(context, || is_over().then_some(()), is_to_sleep)
-    }
-
-    pub(super) fn until_closed(&self) -> Waiting<'_> {
-        self.waiting(CLOSED, Turns::All)
-    }
-
-    pub(super) fn poll_closed(&self, context: &mut Context<'_>, waiting: &mut Waiting<'_>) -> Poll<()> {
-        waiting.poll(context, || self.is_closed().then_some(()), || self.watch_and_sleep())
-    }
-
-    /// Gives back a message that this process holds.
-    pub(super) fn give_back(&self, slot: usize) {
-        self.ring().give_back(slot);
-        // Release: who sees the number sees what was given back, and looks for it no second time.
-        self.given_back.fetch_add(1, Release);
-        self.wake(&self.receivers);
-        self.wake(&self.drained);
-    }
-
-    /// Frees the slot of a message that this process held.
-    pub(super) fn done_with(&self, slot: usize) {
-        self.free(slot);
-        // Those that wait whether it comes back.
-        self.wake(&self.receivers);
-    }
-
-    /// Has the control thread look for the last sender, and the last receiver, to be gone.
-    fn watch(&self) {
-        self.watch.begin(&self.this, &self.lives);
     }
 }
 

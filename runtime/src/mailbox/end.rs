@@ -10,7 +10,8 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 
 use super::body::{put_room, take_room};
-use super::channel::{Channel, Config};
+use super::channel::Channel;
+use super::config::Config;
 use super::error::RecvError;
 use super::large::Large;
 use super::lives::{Life, Lives, Role, check};

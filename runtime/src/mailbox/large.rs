@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, fallocate};
 
-use super::channel::Config;
+use super::config::Config;
 use crate::wire::memory::{new_memory, read_at, seals_of, write_at};
 
 /// A memory beside the region, in which each slot has a range as long as the longest message. Nothing is allocated before it is

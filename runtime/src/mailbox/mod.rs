@@ -92,6 +92,7 @@
 mod body;
 mod carrier;
 mod channel;
+mod config;
 mod delivery;
 mod end;
 mod error;
@@ -116,7 +117,8 @@ pub use permit::Permit;
 pub use receiver::Receiver;
 pub use sender::{Sender, WeakSender};
 
-use channel::{Channel, Config};
+use channel::Channel;
+use config::Config;
 use end::End;
 use lives::{Lives, Role};
 

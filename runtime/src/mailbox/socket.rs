@@ -172,5 +172,6 @@ fn read_memory(memory: &OwnedFd, length: u64, largest: u64, mut room: Vec<u8>) -
     let length =
         usize::try_from(length).ok().filter(|_| length <= largest).ok_or(io::ErrorKind::InvalidData)?;
     read_at(memory, 0, length, &mut room)?;
+    room.truncate(length);
     Ok(room)
 }

@@ -180,7 +180,7 @@ impl Attachment {
     }
 
     /// Watches for deaths from now on; gives whether there may be some that it did not watch before.
-    pub(super) fn watch(self: &Arc<Self>) -> bool {
+    pub(crate) fn watch(self: &Arc<Self>) -> bool {
         let forks = sys::forks();
         let begins = self.me().is_some() && self.watches.swap(forks, Relaxed) != forks;
         if begins {

@@ -5,7 +5,6 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::buffer::spare_capacity;
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_get_seals, fstatfs, memfd_create};
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 use rustix::process::{Resource, getrlimit};
@@ -77,21 +76,23 @@ pub(crate) fn write_at(memory: &OwnedFd, at: u64, bytes: &[u8]) -> io::Result<()
     Ok(())
 }
 
-/// Reads so many bytes from a place in a memory into a vector, in place of what that has. Nobody can cut such a reading short but by an
-/// error, so that the memory need not be sealed.
+/// Reads so many bytes from a place in a memory to the beginning of a room, which grows where it is too short. Nobody can cut such a
+/// reading short but by an error, so that the memory need not be sealed.
 ///
 /// # Errors
 /// If they are not there, or there is no room for them.
-pub(crate) fn read_at(memory: &OwnedFd, at: u64, length: usize, into: &mut Vec<u8>) -> io::Result<()> {
-    into.clear();
-    into.try_reserve_exact(length).map_err(|_none| io::ErrorKind::OutOfMemory)?;
-    while into.len() < length {
-        let from = at + into.len() as u64;
-        if retry_on_intr(|| pread(memory, spare_capacity(into), from))? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+pub(crate) fn read_at(memory: &OwnedFd, at: u64, length: usize, room: &mut Vec<u8>) -> io::Result<()> {
+    if room.len() < length {
+        room.try_reserve_exact(length - room.len()).map_err(|_none| io::ErrorKind::OutOfMemory)?;
+        room.resize(length, 0);
+    }
+    let mut read = 0;
+    while read < length {
+        match retry_on_intr(|| pread(memory, &mut room[read..length], at + read as u64))? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => read += count,
         }
     }
-    into.truncate(length);
     Ok(())
 }
 

@@ -173,6 +173,11 @@ impl<'a> Ring<'a> {
         }
     }
 
+    /// The same for who does not go on to claim it: since its word was read it may have come to be another's.
+    fn is_lost(self, slot: usize, word: u64, members: Members<'_>) -> bool {
+        self.is_abandoned(slot, word, members) && self.slots[slot].load(Acquire) == word
+    }
+
     fn is_published(self, slot: usize, word: u64) -> bool {
         let cell = self.cell(word >> REST).load(Acquire);
         // Where it was closed meanwhile, no slot stands: not the first one either.
@@ -327,15 +332,14 @@ impl<'a> Ring<'a> {
 
     /// Whether nobody could claim a slot now.
     pub(crate) fn is_full(self, members: Members<'_>) -> bool {
-        let is_free =
-            |(slot, word): (usize, u64)| word & STATES == FREE || self.is_abandoned(slot, word, members);
+        let is_free = |(slot, word): (usize, u64)| word & STATES == FREE || self.is_lost(slot, word, members);
         !self.words().any(is_free)
     }
 
     /// Whether there is no message that anybody has still to receive, or to acknowledge.
     pub(crate) fn is_drained(self, members: Members<'_>) -> bool {
         let is_over = |(slot, word): (usize, u64)| {
-            matches!(word & STATES, FREE | RESERVED) || self.is_abandoned(slot, word, members)
+            matches!(word & STATES, FREE | RESERVED) || self.is_lost(slot, word, members)
         };
         self.words().all(is_over)
     }
