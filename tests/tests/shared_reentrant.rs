@@ -372,6 +372,18 @@ isolated! {
         assert_eq!(in_time(total.lock()).await.unwrap().get(), 8);
     }
 
+    /// The guard of `recover` and that of `lock` are of one type, so that both may come out of one `match`.
+    async fn recovered_in_one_match() {
+        let total = ReentrantMutex::new(5_u64).unwrap();
+        for _ in 0..2 {
+            let guard = match in_time(total.lock()).await {
+                Ok(guard) => guard,
+                Err(died) => died.recover(),
+            };
+            assert_eq!(guard.reenter().get(), 5);
+        }
+    }
+
     /// In a region, beside others, and as they are shown.
     #[once]
     async fn in_a_region() {
