@@ -20,6 +20,26 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 const MOST: usize = 256;
 
 /// What a pool is to be, before its workers start: made by [`Pool::builder`].
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+///
+/// use procession::{Pool, process};
+///
+/// #[process]
+/// fn name() -> String {
+///     procession::current().name().to_owned()
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), procession::ProcessError> {
+/// let builder = Pool::builder().name("crew").workers(0..=4).idle_timeout(Duration::from_secs(30));
+/// let pool = builder.max_tasks(1000).max_rss(512 << 20).build().await?;
+/// assert_eq!(pool.run(name()).await?, "crew-1");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build` is awaited"]
 pub struct Builder {
@@ -47,20 +67,26 @@ impl Builder {
     }
 
     /// Sets how many workers there are: a number, or a range, within which they are started as tasks wait and end when they
-    /// have been idle for a while. As many as there are processors if nothing is said.
+    /// have been idle for a while. As many as there are processors if nothing is said. Python's `processes` and `max_workers`.
+    ///
+    /// The first number of a range is how many [`build`](Self::build) waits for, and how many there always are; it may be zero.
+    #[doc(alias = "processes")]
+    #[doc(alias = "max_workers")]
     pub fn workers(mut self, workers: impl Into<Workers>) -> Self {
         let Workers { least, most } = workers.into();
         (self.settings.least, self.settings.most) = (least, most);
         self
     }
 
-    /// Names the pool: its workers are called after it, with a number.
+    /// Names the pool: its workers are called after it, with a number, as `pool-1` if nothing is said. It is what `ps`, the statistics and
+    /// [`current`](crate::current()) in a task show.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.settings.name = name.into();
         self
     }
 
-    /// Chooses how workers come into being; else it is as [`StartMethod::set_default`] says.
+    /// Chooses how workers come into being; else it is as [`StartMethod::set_default`] says. Python's `mp_context`.
+    #[doc(alias = "mp_context")]
     pub fn start_method(mut self, method: StartMethod) -> Self {
         self.settings.start_method = Some(method);
         self
@@ -71,24 +97,69 @@ impl Builder {
     ///
     /// What a process is for it does not have: a task that exits or crashes takes this process along, and one that does not wait for
     /// anything cannot be ended. There are as many workers as there may be, and none is replaced.
+    ///
+    /// # Examples
+    /// ```
+    /// # use procession::{Pool, process};
+    /// #[process]
+    /// fn pid() -> u32 {
+    ///     std::process::id()
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), procession::ProcessError> {
+    /// let pool = Pool::builder().workers(2).local().build().await?;
+    /// assert_eq!(pool.run(pid()).await?, std::process::id());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "ThreadPool")]
+    #[doc(alias = "dummy")]
     pub fn local(mut self) -> Self {
         self.settings.is_local = true;
         self
     }
 
-    /// Sets the limits on what goes to workers and comes back: a call's own hold within them.
+    /// Sets the limits on what goes to workers and comes back; [`Limits::DEFAULT`] if nothing is said. A call's own hold within them: a task with
+    /// more than 16 MiB to say needs both, these and [`Call::max_message`](crate::Call::max_message).
     pub fn limits(mut self, limits: Limits) -> Self {
         self.settings.limits = limits;
         self
     }
 
-    /// Replaces each worker when it has done so many tasks. Python's `maxtasksperchild`.
+    /// Replaces each worker when it has done so many tasks. Python's `maxtasksperchild`. Without it workers stay.
+    ///
+    /// It is for code that leaks, and for input that is not trusted: what one task has done to its worker, the next ones do not meet. Each item of a
+    /// map is a task.
+    ///
+    /// # Examples
+    /// ```
+    /// # use procession::{Pool, process};
+    /// #[process]
+    /// fn pid() -> u32 {
+    ///     std::process::id()
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), procession::ProcessError> {
+    /// let pool = Pool::builder().workers(2).max_tasks(1).build().await?;
+    /// let mut pids = pool.map(|_| pid(), 0..6).await?;
+    /// pids.sort_unstable();
+    /// pids.dedup();
+    /// assert_eq!(pids.len(), 6);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "maxtasksperchild")]
+    #[doc(alias = "max_tasks_per_child")]
     pub fn max_tasks(mut self, tasks: u64) -> Self {
         self.settings.max_tasks = Some(tasks);
         self
     }
 
     /// Replaces a worker, after the task that it is in, when its resident memory is found to exceed so many bytes.
+    ///
+    /// It is looked at when results come, every few milliseconds at most, and is no limit on what a task may take: that is the system's to enforce.
     pub fn max_rss(mut self, bytes: u64) -> Self {
         self.settings.max_rss = Some(bytes);
         self
@@ -100,7 +171,10 @@ impl Builder {
         self
     }
 
-    /// Sets how many `async` tasks each worker has at a time; one if nothing is said. A plain `fn` has its worker for itself all the same.
+    /// Sets how many `async` tasks each worker has at a time, at most 256; one if nothing is said. A plain `fn` has its worker for itself all the
+    /// same.
+    ///
+    /// It is for tasks that wait: for the network, for a file, for another process. One that computes is better alone.
     ///
     /// The death of a worker then costs all that it had started, and a time limit or a cancellation that its task does not heed costs the
     /// others beside it.
@@ -109,10 +183,16 @@ impl Builder {
         self
     }
 
-    /// Has each worker do something first, once: load a model, open a connection. It returns nothing, or a `Result` of nothing; what tasks are
-    /// to find it leaves to [`keep`](super::keep()).
+    /// Has each worker do something first, once: load a model, open a connection. Python's `initializer`. It returns nothing, or a `Result` of
+    /// nothing; what tasks are to find it leaves to [`keep`](super::keep()), where there is an example.
     ///
-    /// A worker that fails it is none: the first of them is the error of [`build`](Self::build).
+    /// It is a [`Call`](crate::Call), whose arguments are sent to each worker, or a closure that makes one each time. Its
+    /// [`timeout`](crate::Call::timeout) holds.
+    ///
+    /// A worker that fails it is none: the first of them is the error of [`build`](Self::build), with [`Stage::Init`] and the reason if it has
+    /// returned an `Err`. One that takes the place of another later, and fails, is tried again after a while.
+    #[doc(alias = "initializer")]
+    #[doc(alias = "initargs")]
     pub fn init<T: Initialised + 'static>(mut self, recipe: impl Recipe<T>) -> Self {
         self.settings.init = Some(Arc::new(Init::new(recipe)));
         self
@@ -121,7 +201,8 @@ impl Builder {
     /// Starts the workers, and waits until they are ready.
     ///
     /// # Errors
-    /// Why one of the first workers could not be had; then none is left. If the numbers of workers are none that can be.
+    /// Why one of the first workers could not be had: it could not be started, or [`init`](Self::init) has failed in it; then none is left.
+    /// [`Cause::Start`] with [`Stage::Setup`] if a number is none that can be.
     ///
     /// # Cancel safety
     /// Dropping it before it is ready ends the workers that have started.

@@ -26,6 +26,9 @@ fn here() -> Arc<Kept> {
 /// Keeps a value in this worker, for the tasks that run in it after this: what [`Builder::init`](super::Builder::init) has loaded, or
 /// what the first task has. It takes the place of one of the same type.
 ///
+/// Each worker has its own, and one that replaces another begins without. The value does not travel, so that it may be anything that threads can
+/// share. In a process that is no worker it is kept for all of that process.
+///
 /// # Examples
 /// ```
 /// use procession::{Failure, Pool, pool, process};
@@ -58,7 +61,37 @@ pub fn keep<T: Send + Sync + 'static>(value: T) {
     drop(former);
 }
 
-/// What this worker has kept of a type.
+/// What this worker has kept of a type, if it has.
+///
+/// # Examples
+/// Where `init` would do too much, the first task that needs a value makes it.
+/// ```
+/// use std::sync::Arc;
+///
+/// use procession::{Pool, pool, process};
+///
+/// struct Primes(Vec<u64>);
+///
+/// fn primes() -> Arc<Primes> {
+///     pool::kept().unwrap_or_else(|| {
+///         let is_prime = |n: &u64| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0);
+///         pool::keep(Primes((2..1000).filter(is_prime).collect()));
+///         pool::kept().expect("it was kept just now")
+///     })
+/// }
+///
+/// #[process]
+/// fn nth_prime(n: usize) -> Option<u64> {
+///     primes().0.get(n).copied()
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), procession::ProcessError> {
+/// let pool = Pool::new(2).await?;
+/// assert_eq!(pool.map(nth_prime, [0, 4, 9]).await?, [Some(2), Some(11), Some(29)]);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub fn kept<T: Send + Sync + 'static>() -> Option<Arc<T>> {
     let kept = here();

@@ -17,10 +17,42 @@ use crate::error::ProcessError;
 /// Many tasks of one function, one for each item: made by [`Pool::map`](super::Pool::map).
 ///
 /// Awaited, it gives all values in the order of the items, or the first error, which cancels the rest. As a stream, [`ordered`](Self::ordered)
-/// or [`unordered`](Self::unordered), it gives what came of each item.
+/// or [`unordered`](Self::unordered), it gives what came of each item, errors too, and goes on after them.
+///
+/// | said by | if it is not said |
+/// |---|---|
+/// | [`in_flight`](Self::in_flight): how many items are under way | as many as keep the workers busy |
+/// | [`chunk`](Self::chunk): how many go to a worker in one piece | by the time that they take |
+/// | [`timeout`](Self::timeout): how long each may run | for ever |
+/// | [`retry`](Self::retry): how often one is tried again that was lost with its worker | never |
+/// | [`on_progress`](Self::on_progress): who hears how many are done | nobody |
+///
+/// It is driven by whoever polls it: where nobody does, nothing more is read, and the workers run dry.
 ///
 /// # Cancel safety
 /// Dropping it, or the stream that was made of it, cancels the tasks that are not done, and loses the values that were not given.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+///
+/// use procession::{Pool, process};
+///
+/// #[process]
+/// fn square(n: u64) -> u64 {
+///     n * n
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), procession::ProcessError> {
+/// let pool = Pool::new(2).await?;
+/// let mut done = 0;
+/// let map = pool.map(square, 0..1000).timeout(Duration::from_secs(1)).retry(2);
+/// let squares = map.on_progress(|items| done = items).await?;
+/// assert_eq!((squares.len(), squares[999], done), (1000, 998_001, 1000));
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a map does nothing until it is awaited, or made a stream"]
 pub struct Map<'a, T> {
     course: Course<'a, T>,
@@ -34,8 +66,29 @@ impl<'a, T> Map<'a, T> {
         Self { course: Course::new(shared, source) }
     }
 
-    /// Sets how many items may be under way: the input is never read further ahead. If nothing is said, it is as many as keep the workers
-    /// busy, at least four for each.
+    /// Sets how many items may be under way, at least one: the input is never read further ahead. Python's `buffersize`. If nothing is said, it is as
+    /// many as keep the workers busy, at least four for each.
+    ///
+    /// # Examples
+    /// Input without an end, and memory that stays as it is.
+    /// ```
+    /// # use procession::{Pool, process};
+    /// # #[process]
+    /// # fn square(n: u64) -> u64 {
+    /// #     n * n
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), procession::ProcessError> {
+    /// use futures_util::{StreamExt, TryStreamExt};
+    ///
+    /// let pool = Pool::new(2).await?;
+    /// let squares = pool.map(square, 1..).in_flight(8).ordered();
+    /// let first: Vec<u64> = squares.take(5).try_collect().await?;
+    /// assert_eq!(first, [1, 4, 9, 16, 25]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "buffersize")]
     pub fn in_flight(mut self, items: usize) -> Self {
         self.course.options.in_flight = Some(items);
         self
@@ -45,36 +98,100 @@ impl<'a, T> Map<'a, T> {
     /// take: one of those that take long, many of those that are done in no time.
     ///
     /// It changes nothing but speed: each item has its own result, its own time limit, and its own death.
+    #[doc(alias = "chunksize")]
     pub fn chunk(mut self, items: usize) -> Self {
         self.course.options.chunk = Some(items);
         self
     }
 
-    /// Limits how long each item may take from its start in the worker, which is killed if it takes longer.
+    /// Limits how long each item may take from its start in the worker, which is killed if it takes longer:
+    /// [`Cause::TimedOut`](crate::Cause::TimedOut).
+    ///
+    /// A [`timeout`](crate::Call::timeout) that the item's call has goes before this.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.course.options.timeout = Some(limit);
         self
     }
 
-    /// Tries an item again that was lost with its worker, up to so many times. It then may run more than once, and has one result. One that
-    /// has ended three workers is not tried again: [`Cause::Poisoned`](crate::Cause::Poisoned).
+    /// Tries an item again that was lost with its worker, up to so many times: the worker has died, or was killed for the item's time limit. It then
+    /// may run more than once, and has one result. What the function returns is never tried again, nor a panic.
+    ///
+    /// One that has ended three workers is not tried again, whatever the number: [`Cause::Poisoned`](crate::Cause::Poisoned). Nor is one whose
+    /// arguments have handles, since they have gone with the worker.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::path::PathBuf;
+    /// # use procession::{Pool, process};
+    /// /// Is killed the first time.
+    /// #[process]
+    /// fn unlucky(been_here: PathBuf) -> u32 {
+    ///     if std::fs::create_dir(been_here).is_ok() {
+    ///         std::process::abort();
+    ///     }
+    ///     7
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), procession::ProcessError> {
+    /// # let been_here = std::env::temp_dir().join(format!("procession-retry-{}", std::process::id()));
+    /// let pool = Pool::new(2).await?;
+    /// assert_eq!(pool.map(unlucky, [been_here.clone()]).retry(1).await?, [7]);
+    /// # std::fs::remove_dir(been_here).unwrap();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn retry(mut self, times: u32) -> Self {
         self.course.options.retries = times;
         self
     }
 
-    /// Calls a function with the number of items that are done, whenever some have been.
+    /// Calls a function with the number of items that are done, failed ones too, whenever some have been.
+    ///
+    /// It is called by the task that polls the map, and holds it up: a progress bar is told, a file is not written.
     pub fn on_progress(mut self, report: impl FnMut(u64) + Send + 'a) -> Self {
         self.course.options.on_progress = Some(Box::new(report));
         self
     }
 
     /// What came of each item, in the order of the items. Python's `imap`.
+    ///
+    /// An item that takes long holds up those behind it, of which no more are begun than [`in_flight`](Self::in_flight) says.
+    #[doc(alias = "imap")]
     pub fn ordered(self) -> Ordered<'a, T> {
         Ordered { course: self.course }
     }
 
-    /// What came of each item, as soon as it has come. Python's `imap_unordered`.
+    /// What came of each item, as soon as it has come. Python's `imap_unordered`, and `as_completed`.
+    ///
+    /// Which item it was the value has to say: have the function return it. An error has its number in its name.
+    ///
+    /// # Examples
+    /// ```
+    /// # use procession::{Pool, process};
+    /// #[process]
+    /// fn half(n: u64) -> (u64, u64) {
+    ///     assert!(n % 2 == 0, "it is odd");
+    ///     (n, n / 2)
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), procession::ProcessError> {
+    /// use futures_util::StreamExt;
+    ///
+    /// let pool = Pool::new(2).await?;
+    /// let mut halves = pool.map(half, [4, 6, 7, 8]).unordered();
+    /// while let Some(outcome) = halves.next().await {
+    ///     match outcome {
+    ///         Ok((n, half)) => assert_eq!(n, 2 * half),
+    ///         Err(error) => assert_eq!(error.name(), "half[2]"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "imap_unordered")]
+    #[doc(alias = "as_completed")]
     pub fn unordered(self) -> Unordered<'a, T> {
         Unordered { course: self.course }
     }

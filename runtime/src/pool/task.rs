@@ -44,8 +44,37 @@ impl<T> Entering<T> {
 /// A future that runs one task in a pool, made by [`Pool::run`](super::Pool::run).
 ///
 /// # Cancel safety
-/// Dropping it cancels the task: if it has not started it never runs; if it has, and does not end by itself within a moment, its worker is
+/// Dropping it cancels the task: if it has not started it never runs; if it has, and is not done within 50 ms, its worker is
 /// killed and replaced.
+///
+/// # Examples
+/// To stop waiting is to stop the work.
+/// ```
+/// use std::time::Duration;
+///
+/// use procession::{Pool, process};
+///
+/// #[process]
+/// fn endless() {
+///     loop {
+///         std::hint::spin_loop();
+///     }
+/// }
+///
+/// # #[process]
+/// # fn square(n: u64) -> u64 {
+/// #     n * n
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), procession::ProcessError> {
+/// let pool = Pool::new(1).await?;
+/// let given_up = tokio::time::timeout(Duration::from_millis(20), pool.run(endless())).await;
+/// assert!(given_up.is_err());
+/// // The only worker is free again, or there is another.
+/// assert_eq!(pool.run(square(4)).await?, 16);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "futures do nothing unless you await or poll them"]
 pub struct Run<T> {
     state: RunState<T>,
@@ -136,7 +165,42 @@ impl fmt::Display for Id {
 
 /// A task that was handed to a pool, and runs whether or not anybody waits for it: a future of its value. Python's `AsyncResult`.
 ///
-/// Dropping it lets the task go on, as tokio's `JoinHandle` does; it ends with its pool at the latest.
+/// Dropping it lets the task go on, as tokio's `JoinHandle` does; it ends with its pool at the latest. [`abort`](Self::abort) ends it before.
+///
+/// As a future it gives the task's value, or why there is none, once: polled again, it gives [`Cause::Taken`].
+///
+/// # Cancel safety
+/// A `&mut Task` is a future, too: in a `select!` the branch that loses costs nothing.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+///
+/// use procession::{Cause, Pool, process};
+///
+/// #[process]
+/// fn endless() {
+///     loop {
+///         std::hint::spin_loop();
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), procession::ProcessError> {
+/// let pool = Pool::new(1).await?;
+/// let mut task = pool.submit(endless()).await?;
+/// tokio::select! {
+///     ended = &mut task => ended?,
+///     () = tokio::time::sleep(Duration::from_millis(20)) => assert!(!task.is_finished()),
+/// }
+/// task.abort();
+/// let error = task.await.unwrap_err();
+/// assert_eq!((error.name(), error.cause()), ("endless", &Cause::Cancelled));
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias = "AsyncResult")]
+#[doc(alias = "Future")]
 #[must_use = "a task that nobody holds goes on, unseen; await it, or keep it to end it"]
 pub struct Task<T> {
     one: One<T>,
@@ -150,20 +214,23 @@ impl<T> Task<T> {
         self.id
     }
 
-    /// Whether there is an outcome: a value, or why there is none.
+    /// Whether there is an outcome: a value, or why there is none. Python's `ready`, and a future's `done`.
+    #[doc(alias = "ready")]
+    #[doc(alias = "done")]
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.one.is_finished()
     }
 
-    /// The id of the worker's process that has it, or has done it; `None` while it waits for one.
+    /// The id of the worker's process that has it, or has done it; `None` while it waits for one. That has it is not to say that it has started.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.one.pid()
     }
 
-    /// Ends it: its outcome is [`Cause::Cancelled`], unless it has one. If it has not started it never runs; if it has, and does not end by
-    /// itself within a moment, its worker is killed and replaced.
+    /// Ends it: its outcome is [`Cause::Cancelled`], at once, unless it has one. If it has not started it never runs; if it has, and is not
+    /// done within 50 ms, its worker is killed and replaced.
+    #[doc(alias = "cancel")]
     pub fn abort(&self) {
         self.one.abort();
     }
