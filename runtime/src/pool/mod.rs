@@ -184,7 +184,7 @@ const QUEUE: (usize, usize) = (64, 1024);
 ///
 /// let pool = Pool::new(2).await?;
 /// let texts = ["one", "crash", "three", "hang", "five"].map(str::to_owned);
-/// let mut lengths = pool.map(parse, texts).timeout(Duration::from_millis(300)).ordered();
+/// let mut lengths = pool.map(parse, texts).timeout(Duration::from_millis(500)).ordered();
 /// let mut found = Vec::new();
 /// while let Some(length) = lengths.next().await {
 ///     found.push(length.map_err(|error| error.cause().to_string()));
@@ -192,7 +192,7 @@ const QUEUE: (usize, usize) = (64, 1024);
 /// assert_eq!(found[0], Ok(3));
 /// assert!(found[1].as_ref().is_err_and(|cause| cause.starts_with("was killed by SIGABRT")));
 /// assert_eq!(found[2], Ok(5));
-/// assert_eq!(found[3], Err("exceeded its time limit of 300ms and was killed".to_owned()));
+/// assert_eq!(found[3], Err("exceeded its time limit of 500ms and was killed".to_owned()));
 /// assert_eq!(found[4], Ok(4));
 /// pool.close().await?;
 /// # Ok(())
