@@ -1,5 +1,5 @@
 //! The programs that people learn multiprocessing from, as ours tell them, and those of the book's chapters on life and
-//! death, on pipes, and on shared memory: what they print, and that they leave nothing.
+//! death, on pools, on pipes, and on shared memory: what they print, and that they leave nothing.
 #![expect(clippy::unwrap_used, reason = "what helps a test may fail as the test itself")]
 
 use std::collections::BTreeSet;
@@ -10,6 +10,10 @@ use std::process::Command;
 
 use procession_tests::{Isolated, NotPassed, Outcome, StartMethod, example, under_both};
 
+#[path = "../../examples/apply_and_map.rs"]
+mod apply_and_map;
+#[path = "../../examples/initializer.rs"]
+mod initializer;
 #[path = "../../examples/one_at_a_time.rs"]
 mod one_at_a_time;
 #[path = "../../examples/ping_pong.rs"]
@@ -20,6 +24,8 @@ mod pipe_from_child;
 mod producers_and_consumers;
 #[path = "../../examples/queue.rs"]
 mod queue;
+#[path = "../../examples/squares.rs"]
+mod squares;
 #[path = "../../examples/tasks_and_processes.rs"]
 mod tasks_and_processes;
 #[path = "../../examples/value_and_array.rs"]
@@ -177,7 +183,7 @@ procession_tests::isolated! {
     fn the_chapters_leave_nothing() {
         for name in [
             "unstoppable", "stop", "drops", "generations", "surroundings", "last_words", "findings", "pipes", "replies",
-            "owner_died", "held", "many_locks", "corpus", "callbacks", "jobs",
+            "owner_died", "held", "many_locks", "corpus", "callbacks", "jobs", "pool",
         ] {
             assert!(!printed_by(name).is_empty(), "{name}");
         }
@@ -255,6 +261,69 @@ fn producers_wait_for_consumers(method: StartMethod) -> Result<(), NotPassed> {
 
 under_both!(lists_through_a_queue);
 under_both!(producers_wait_for_consumers);
+
+/// Rows 0.3, 1.14, 2.11 and 3.7.
+fn functions_over_lists(method: StartMethod) -> Result<(), NotPassed> {
+    let outcome = Isolated::new(module_path!(), "functions_over_lists").under(method).outcome(squares::main);
+    let expected =
+        ["[2, 3, 4, 5, 6, 7, 8, 9, 10, 11]", "[25, 100, 400]", "[1, 4, 9, 16, 25, 36, 49, 64, 81, 100]"];
+    assert_eq!(lines_with(&outcome, '['), expected);
+    assert_eq!(printed_by("squares"), expected);
+    outcome.passed()
+}
+
+/// Row 0.2. Every worker has begun with the initializer, whose failure is told.
+fn workers_are_prepared(method: StartMethod) -> Result<(), NotPassed> {
+    let outcome =
+        Isolated::new(module_path!(), "workers_are_prepared").under(method).outcome(initializer::main);
+    let names = ["Alice", "Bob", "Carol", "Dave", "Erin", "Frank", "Grace", "Heidi"];
+    let greetings = names.map(|name| format!("Hello, {name}"));
+    let expected: Vec<&str> = ["a worker for each processor: true"]
+        .into_iter()
+        .chain(greetings.iter().map(String::as_str))
+        .chain([
+            "no worker has greeted more than three: true",
+            "could not be started (init): there is no greeting",
+        ])
+        .collect();
+    assert_prints(&outcome, &expected);
+    assert_eq!(printed_by("initializer"), expected);
+    outcome.passed()
+}
+
+/// Rows 1.13, 2.12 and 2.13.
+fn all_ways_to_a_pool(method: StartMethod) -> Result<(), NotPassed> {
+    let outcome =
+        Isolated::new(module_path!(), "all_ways_to_a_pool").under(method).outcome(apply_and_map::main);
+    let expected = [
+        "apply: 9",
+        "apply_async: 16",
+        "map: [1, 4, 9, 16, 25]",
+        "starmap: [3, 7]",
+        "map_async: [1, 4, 9, 16, 25]",
+        "imap: 1",
+        "imap: 4",
+        "imap: 9",
+        "imap: 16",
+        "imap: 25",
+        "imap_unordered, sorted: [1, 4, 9, 16, 25]",
+        "done before the end: 100",
+        "after it: was not run: its pool is closed",
+    ];
+    assert_prints(&outcome, &expected);
+    assert_eq!(printed_by("apply_and_map"), expected);
+    outcome.passed()
+}
+
+under_both!(functions_over_lists);
+under_both!(workers_are_prepared);
+under_both!(all_ways_to_a_pool);
+
+/// That these lines come in this order, among what the test's own machinery says.
+fn assert_prints(outcome: &Outcome, lines: &[&str]) {
+    let printed: Vec<&str> = outcome.output.lines().filter(|line| lines.contains(line)).collect();
+    assert_eq!(printed, lines, "{}", outcome.output);
+}
 
 /// Rows 0.9 and 3.3. Whole lines, in an order of their own.
 fn five_print_in_turn(method: StartMethod) -> Result<(), NotPassed> {
