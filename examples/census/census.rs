@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
+use procession::pool::Stats;
 use procession::{Cause, Failure};
 use serde::{Serialize, Serializer};
 
@@ -40,6 +41,9 @@ pub(crate) struct Census {
     pub(crate) took: Duration,
     pub(crate) files_per_second: f64,
     pub(crate) megabytes_per_second: f64,
+    /// What the pool tells of itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pool: Option<Stats>,
 }
 
 /// A file with an error in it, and where.
@@ -72,7 +76,7 @@ impl Census {
         self.parsed + (self.unparsed.len() + self.unread.len() + self.lost.len()) as u64
     }
 
-    /// Adds a file that its process has survived.
+    /// Adds a file that its worker has survived.
     pub(crate) fn add(&mut self, path: &Path, report: Result<FileReport, Failure>) {
         let path = path.display().to_string();
         match report {
@@ -104,12 +108,14 @@ impl Census {
         self.lost.push(Lost { path: path.display().to_string(), cause: cause.to_string() });
     }
 
-    /// Completes the census. The processes ended in any order: the lists are to be in the order of their paths.
-    pub(crate) fn finish(mut self, jobs: NonZeroUsize, took: Duration) -> Self {
+    /// Completes the census. The files came in any order: the lists are to be in the order of their paths.
+    pub(crate) fn finish(mut self, jobs: NonZeroUsize, took: Duration, pool: Stats) -> Self {
         self.unparsed.sort_by(|a, b| a.path.cmp(&b.path));
         self.unread.sort_by(|a, b| a.path.cmp(&b.path));
         self.lost.sort_by(|a, b| a.path.cmp(&b.path));
         self.jobs = jobs.get();
+        self.processes = pool.workers.len() as u64 + pool.ended.values().sum::<u64>();
+        self.pool = Some(pool);
         self.took = took;
         self.files_per_second = self.files() as f64 / took.as_secs_f64();
         self.megabytes_per_second = self.bytes as f64 / 1e6 / took.as_secs_f64();

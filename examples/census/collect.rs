@@ -6,19 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use walkdir::WalkDir;
 
-/// A file to parse.
-#[derive(Debug)]
-pub(crate) struct Source {
-    pub(crate) path: PathBuf,
-    /// Its size when it was found: what batches and the progress bar are measured by.
-    pub(crate) bytes: u64,
-}
-
 /// Every Rust source under the paths, sorted, each once; without paths, those in cargo's registry.
 ///
 /// Only regular files count. Links are not followed, so that no file counts twice and no walk is endless, and
 /// special files are passed over: to read from a FIFO is to wait for somebody to write.
-pub(crate) fn sources(mut paths: Vec<PathBuf>) -> Result<Vec<Source>> {
+pub(crate) fn sources(mut paths: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
     if paths.is_empty() {
         paths.push(registry()?);
     }
@@ -26,8 +18,8 @@ pub(crate) fn sources(mut paths: Vec<PathBuf>) -> Result<Vec<Source>> {
     for path in &paths {
         find(path, &mut sources)?;
     }
-    sources.sort_by(|a, b| a.path.cmp(&b.path));
-    sources.dedup_by(|a, b| a.path == b.path);
+    sources.sort();
+    sources.dedup();
     ensure!(!sources.is_empty(), "there are no Rust sources (*.rs) in {}", list(&paths));
     Ok(sources)
 }
@@ -42,11 +34,11 @@ fn registry() -> Result<PathBuf> {
 }
 
 /// A directory that cannot be read is an error: a census that passed it over would be wrong.
-fn find(path: &Path, sources: &mut Vec<Source>) -> Result<()> {
+fn find(path: &Path, sources: &mut Vec<PathBuf>) -> Result<()> {
     for entry in WalkDir::new(path) {
         let entry = entry?;
         if entry.file_type().is_file() && entry.path().extension().is_some_and(|it| it == "rs") {
-            sources.push(Source { bytes: entry.metadata()?.len(), path: entry.into_path() });
+            sources.push(entry.into_path());
         }
     }
     Ok(())

@@ -7,8 +7,6 @@ use anyhow::{Context as _, Result};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use tempfile::TempDir;
 
-use crate::collect::Source;
-
 /// More than any stack has room for, when a parser descends for each of them.
 const DEPTH: usize = 100_000;
 
@@ -25,7 +23,7 @@ impl Hostile {
         let hostile = Self { directory: directory.context("there is no place for hostile files")? };
         let nested = format!("fn f() {{ {}{} }}\n", "(".repeat(DEPTH), ")".repeat(DEPTH));
         fs::write(hostile.overflows(), nested)?;
-        mkfifoat(CWD, hostile.hangs(), Mode::RUSR)?;
+        mkfifoat(CWD, hostile.hangs(), Mode::RUSR | Mode::WUSR)?;
         Ok(hostile)
     }
 
@@ -37,12 +35,8 @@ impl Hostile {
         self.directory.path().join("hangs.rs")
     }
 
-    /// Puts the files before the others: they share a process with the first of them.
-    pub(crate) fn precede(&self, sources: &mut Vec<Source>) -> Result<()> {
-        let source = |path: PathBuf| Ok(Source { bytes: path.metadata()?.len(), path });
-        let hostile: Vec<Source> =
-            [self.overflows(), self.hangs()].into_iter().map(source).collect::<Result<_>>()?;
-        sources.splice(..0, hostile);
-        Ok(())
+    /// Puts the files before the others.
+    pub(crate) fn precede(&self, sources: &mut Vec<PathBuf>) {
+        sources.splice(..0, [self.overflows(), self.hangs()]);
     }
 }

@@ -3,19 +3,19 @@
 //! ```text
 //! cargo run --release --example census                    # the crates that cargo has downloaded
 //! cargo run --release --example census -- --jobs 4 src    # a directory of yours
-//! cargo run --release --example census -- --with-hostile-files
+//! cargo run --release --example census -- --with-hostile-files --stats
 //! ```
 //!
 //! A parser of foreign files may meet one that it does not survive: deep enough nesting overflows its stack, and
-//! that ends the program, whatever it had counted by then. This program parses in child processes. A file that
-//! crashes its process, or that never ends, costs that file alone: it is listed with the true cause, and
+//! that ends the program, whatever it had counted by then. This program parses in the workers of a pool, each file a task of
+//! its own. A file that crashes its worker, or that never ends, costs that file alone: it is listed with the true cause, and
 //! everything else is counted exactly once.
 //!
 //! Ctrl-C ends the census and all of its processes at once. They do not hear it themselves, since they are not in the
-//! terminal's foreground group; the calls that they run for are dropped, and that kills them.
+//! terminal's foreground group; the pool is killed, and they with it.
 //!
 //! Read it in this order: `collect` finds the files, `hostile` makes some that no parser survives, `parse` is what
-//! the children run, `run` keeps them busy and tries again what was lost, `census` adds up, and `report` prints.
+//! the workers run, `run` gives them the files, `census` adds up, and `report` prints.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its result")]
 
 mod census;
@@ -59,6 +59,10 @@ struct Options {
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     timeout: Duration,
 
+    /// Say what each worker has done, and why those have ended that have
+    #[arg(long)]
+    stats: bool,
+
     /// Print the census as one JSON document
     #[arg(long)]
     json: bool,
@@ -82,16 +86,20 @@ async fn main() -> anyhow::Result<ExitCode> {
     let mut interrupts = signal(SignalKind::interrupt())?;
     let hostile = options.with_hostile_files.then(Hostile::create).transpose()?;
     if let Some(hostile) = &hostile {
-        hostile.precede(&mut sources)?;
+        hostile.precede(&mut sources);
     }
     let bar = if options.json { ProgressBar::hidden() } else { run::bar(&sources) };
-    let census = match run::census(sources, options.jobs, options.timeout, &bar, interrupts.recv()).await? {
+    let ending = run::census(&sources, options.jobs, options.timeout, &bar, interrupts.recv()).await?;
+    let mut census = match ending {
         Ending::Complete(census) => census,
         Ending::Interrupted { counted } => {
             eprintln!("interrupted: {counted} files were counted");
             return Ok(ExitCode::from(INTERRUPTED));
         }
     };
+    if !options.stats {
+        census.pool = None;
+    }
     if options.json {
         println!("{}", serde_json::to_string_pretty(&census)?);
     } else {

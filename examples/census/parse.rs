@@ -1,21 +1,16 @@
-//! What the child processes do: parse a batch of files.
+//! What the workers do: parse a file.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use procession::{Failure, process};
+use rustix::stdio::{dup2_stderr, dup2_stdout};
 use serde::{Deserialize, Serialize};
 use syn::visit::{self, Visit};
 use syn::{ImplItemFn, Item, TraitItemFn};
-
-/// How long a process works on its batch: after this, it begins no further file.
-///
-/// Long beside what starting the process takes, and it bounds how long a batch can honestly take: see `limit` in
-/// `run`.
-pub(crate) const SLICE: Duration = Duration::from_millis(100);
 
 /// What is known of a file that could be read.
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,24 +60,25 @@ pub(crate) enum Kind {
     Other,
 }
 
-/// Parses the files in their order until [`SLICE`] is over: a report for each that was begun, at least for one.
-///
-/// The paths are `OsString`s, because a `Path` that is not UTF-8 cannot be serialised.
+/// What each worker does first. What a parser says when it dies would run through the progress bar; what it died of is in the outcome.
 #[process]
-pub(crate) fn parse_batch(paths: Vec<OsString>) -> Vec<Result<FileReport, Failure>> {
-    let began = Instant::now();
-    let mut reports = Vec::new();
-    for path in &paths {
-        reports.push(parse(path.as_ref()));
-        if began.elapsed() >= SLICE {
-            break;
-        }
-    }
-    reports
+pub(crate) fn be_silent() -> Result<(), Failure> {
+    let nobody = File::options().write(true).open("/dev/null")?;
+    dup2_stdout(&nobody)?;
+    dup2_stderr(&nobody)?;
+    Ok(())
+}
+
+/// Parses a file. Its number comes back with the report, because reports come as they are done.
+///
+/// The path is an `OsString`, because a `Path` that is not UTF-8 cannot be serialised.
+#[process]
+pub(crate) fn parse(number: usize, path: OsString) -> (usize, Result<FileReport, Failure>) {
+    (number, report(path.as_ref()))
 }
 
 /// Any error can be a [`Failure`], which can travel: here, that of a file that cannot be read.
-fn parse(path: &Path) -> Result<FileReport, Failure> {
+fn report(path: &Path) -> Result<FileReport, Failure> {
     let began = Instant::now();
     let content = fs::read(path)?;
     let parsed = items(&content);

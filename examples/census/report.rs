@@ -17,7 +17,8 @@ impl Display for Census {
         self.unparsed(f)?;
         lost(f, "not read", &self.unread)?;
         lost(f, "lost with their process", &self.lost)?;
-        self.effort(f)
+        self.effort(f)?;
+        self.pool.as_ref().map_or(Ok(()), |pool| writeln!(f, "\n{pool}"))
     }
 }
 

@@ -1,20 +1,22 @@
-//! The example `census`: what it counts, and that a file which ends its process costs that file alone.
+//! The example `census`: what it counts, and that a file which ends its worker costs that file alone.
 //!
 //! The numbers that the program gives are compared whole, so that a file that counts twice, or never, shows.
 #![expect(clippy::unwrap_used, reason = "what helps a test may fail as the test itself")]
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io::read_to_string;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use procession_tests::{ProcInfo, descendants_of, eventually, example};
-use rustix::fs::{CWD, Mode, mkfifoat};
+use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -27,15 +29,14 @@ mod m {
 }
 fn last() {}";
 
-/// How many [`SMALL`] files stand beside what is to be lost: more than go into one batch.
+/// How many [`SMALL`] files stand beside what is to be lost: more than are under way at a time.
 const NEIGHBOURS: u64 = 100;
 
 fn run(directory: &Path, options: &[&str]) -> Output {
     Command::new(example("census")).args(options).arg(directory).output().unwrap()
 }
 
-/// Runs a census that is to succeed, and gives what it says, without all that depends on time: the number of
-/// processes too, because a batch that takes long goes through several.
+/// Runs a census that is to succeed, and gives what it says, without all that depends on time, or on how many workers were lost.
 fn census(directory: &Path, options: &[&str]) -> Value {
     let output = run(directory, &[options, &["--json"]].concat());
     assert!(output.status.success(), "{output:?}");
@@ -74,6 +75,13 @@ fn assert_neighbours_count_once(census: &Value) {
     assert_eq!(census["items"], items);
 }
 
+/// The files that have ended their workers, and how.
+fn lost(census: &Value) -> Vec<(&str, &str)> {
+    let files = census["lost"].as_array().unwrap().iter();
+    let texts = files.map(|file| (file["path"].as_str().unwrap(), file["cause"].as_str().unwrap()));
+    texts.map(|(path, cause)| (path.rsplit_once('/').unwrap().1, cause)).collect()
+}
+
 /// Deeper than any stack: a parser that descends for each of them overflows it.
 fn deep() -> String {
     let depth = 100_000;
@@ -86,29 +94,51 @@ const NEVER: &str = "100000";
 /// A census that hangs at a file until it is ended, with a directory of its own for temporary files.
 struct Hanging {
     program: Child,
+    /// The other end of that file, to which nothing is written.
+    file: File,
     /// What is to be counted.
     _sources: TempDir,
     /// What the census writes.
     temporary: TempDir,
 }
 
-/// Starts one, and waits until there is a process that parses.
-fn hanging() -> Hanging {
+/// Starts one, and waits until a worker reads that file.
+fn hanging(options: &[&str]) -> Hanging {
     let (sources, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write_neighbours(&sources);
     let mut command = Command::new(example("census"));
-    command.args(["--with-hostile-files", "--timeout", NEVER]).arg(sources.path());
+    command.args(["--with-hostile-files", "--timeout", NEVER]).args(options).arg(sources.path());
     command.env("TMPDIR", temporary.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let program = command.spawn().unwrap();
-    // A child takes its name when its function is about to run.
-    let parses = |process: &ProcInfo| process.comm.starts_with("parse_batch");
-    eventually(WATCHDOG, || descendants_of(program.id()).iter().any(parses));
-    Hanging { program, _sources: sources, temporary }
+    let mut file = None;
+    eventually(WATCHDOG, || {
+        file = write_end(temporary.path());
+        file.is_some()
+    });
+    Hanging { program, file: file.unwrap(), _sources: sources, temporary }
+}
+
+/// The hanging file that a census has written to a directory. It cannot be opened before a worker has.
+fn write_end(temporary: &Path) -> Option<File> {
+    let hostile = fs::read_dir(temporary).unwrap().next()?.unwrap().path();
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    File::options().write(true).custom_flags(nonblocking).open(hostile.join("hangs.rs")).ok()
 }
 
 impl Hanging {
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.program), signal).unwrap();
+    }
+
+    /// The worker that reads the hanging file.
+    fn worker(&self) -> u32 {
+        let target = |process: u32, fd: &str| fs::read_link(format!("/proc/{process}/fd/{fd}")).ok();
+        let file = target(std::process::id(), &self.file.as_raw_fd().to_string());
+        let reads = |process: &ProcInfo| {
+            let fds = fs::read_dir(format!("/proc/{}/fd", process.pid)).into_iter().flatten().flatten();
+            fds.into_iter().any(|fd| target(process.pid, fd.file_name().to_str().unwrap()) == file)
+        };
+        descendants_of(self.program.id()).iter().find(|process| reads(process)).unwrap().pid
     }
 
     fn ended(&mut self) -> ExitStatus {
@@ -212,24 +242,12 @@ procession_tests::isolated! {
         write_neighbours(&directory);
         let long = write(&directory, "050-long.rs", "fn f() {}\n".repeat(2_000_000));
 
-        let census = census(directory.path(), &["--timeout", "0.2"]);
-        let cause = "exceeded its time limit of 200ms and was killed";
+        let census = census(directory.path(), &["--timeout", "1", "--stats"]);
+        let cause = "exceeded its time limit of 1s and was killed";
         assert_eq!(census["lost"], json!([{ "path": long, "cause": cause }]));
+        // It has computed all the time, and was ended in the middle of it.
+        assert_eq!(census["pool"]["ended"], json!({ cause: 1 }));
         assert_neighbours_count_once(&census);
-    }
-
-    /// What a process has had no time for goes to the next one.
-    #[once]
-    #[limit(600)]
-    fn a_long_batch_is_continued() {
-        let directory = tempfile::tempdir().unwrap();
-        let slow = format!("const A: [u8; 30_000] = [{}];", "0,".repeat(30_000));
-        for number in 0..16 {
-            write(&directory, &format!("{number}.rs"), &slow);
-        }
-        let census = census(directory.path(), &[]);
-        assert_eq!(census["parsed"], 16);
-        assert_eq!(census["items"], json!({ "const": 16 }));
     }
 
     /// Nobody writes to the FIFO, and the link leads round in a circle.
@@ -278,12 +296,8 @@ procession_tests::isolated! {
         let directory = tempfile::tempdir().unwrap();
         write_neighbours(&directory);
         let census = census(directory.path(), &["--with-hostile-files", "--timeout", "2"]);
-        let lost: Vec<(&str, &str)> = census["lost"].as_array().unwrap().iter().map(|file| {
-            let path = Path::new(file["path"].as_str().unwrap());
-            (path.file_name().unwrap().to_str().unwrap(), file["cause"].as_str().unwrap())
-        }).collect();
         let expected = [("hangs.rs", "exceeded its time limit of 2s and was killed"), ("overflows.rs", "overflowed its stack")];
-        assert_eq!(lost, expected);
+        assert_eq!(lost(&census), expected);
         for list in ["unparsed", "unread"] {
             assert_eq!(census[list], json!([]));
         }
@@ -295,7 +309,7 @@ procession_tests::isolated! {
     #[once]
     #[limit(600)]
     fn an_interrupt_ends_all() {
-        let mut census = hanging();
+        let mut census = hanging(&[]);
         census.signal(Signal::INT);
         assert_eq!(census.ended().code(), Some(130));
         let Child { stdout: Some(stdout), stderr: Some(stderr), .. } = census.program else { panic!("both are piped") };
@@ -311,9 +325,23 @@ procession_tests::isolated! {
     #[once]
     #[limit(600)]
     fn a_kill_leaves_nobody() {
-        let mut census = hanging();
+        let mut census = hanging(&[]);
         census.signal(Signal::KILL);
         assert_eq!(census.ended().signal(), Some(9));
+    }
+
+    /// Whoever kills a worker takes the file from the census that it is at, and nothing else.
+    #[once]
+    #[limit(600)]
+    fn a_killed_worker_costs_one_file() {
+        let mut census = hanging(&["--json", "--stats"]);
+        let worker = Pid::from_raw(census.worker().cast_signed()).unwrap();
+        kill_process(worker, Signal::KILL).unwrap();
+        assert!(census.ended().success());
+        let counted: Value = serde_json::from_reader(census.program.stdout.unwrap()).unwrap();
+        assert_eq!(lost(&counted), [("hangs.rs", "was killed by SIGKILL"), ("overflows.rs", "overflowed its stack")]);
+        assert_eq!(counted["pool"]["ended"], json!({ "was killed by SIGKILL": 1, "overflowed its stack": 1 }));
+        assert_neighbours_count_once(&counted);
     }
 
     /// Only the census itself speaks: what a child says would run through the progress bar. Here the loader speaks,
@@ -325,7 +353,7 @@ procession_tests::isolated! {
         let directory = tempfile::tempdir().unwrap();
         write_neighbours(&directory);
         let mut command = Command::new(example("census"));
-        command.arg("--json").arg(directory.path()).env("LD_DEBUG", "statistics");
+        command.args(["--json", "--jobs", "2"]).arg(directory.path()).env("LD_DEBUG", "statistics");
         let program = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let census = program.id().to_string();
         let output = program.wait_with_output().unwrap();
@@ -355,6 +383,25 @@ procession_tests::isolated! {
         assert!(text.contains(&format!("\nlost with their process: 1\n  {deep}: overflowed its stack\n")), "{text}");
         // No bar where there is no terminal.
         assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    }
+
+    /// The table of the pool: who has done what, and why those have ended that have.
+    #[once]
+    #[limit(600)]
+    fn the_pool_tells_of_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        write_neighbours(&directory);
+        write(&directory, "050-deep.rs", deep());
+
+        let output = run(directory.path(), &["--jobs", "2", "--stats"]);
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (_, table) = text.split_once("\nworker ").unwrap_or_else(|| panic!("no table in {text}"));
+        let of_workers = table.lines().filter(|line| line.starts_with("census-"));
+        let parsed: u64 = of_workers.map(|line| line.split_whitespace().nth(3).unwrap().parse::<u64>().unwrap()).sum();
+        assert!(parsed <= NEIGHBOURS, "{table}");
+        assert!(table.contains(&format!("\n{NEIGHBOURS} done, 0 with workers, 0 queued, ")), "{table}");
+        assert!(table.contains("\n1 ended: overflowed its stack\n") && table.contains(" in parse (pid "), "{table}");
     }
 
     /// Nothing to count is an error of its own, with words that help.
