@@ -178,6 +178,26 @@ impl Builder {
     ///
     /// The death of a worker then costs all that it had started, and a time limit or a cancellation that its task does not heed costs the
     /// others beside it.
+    ///
+    /// # Examples
+    /// Two of one worker wait for each other.
+    /// ```
+    /// # use procession::{Failure, Pool, process, shared::Event};
+    /// #[process]
+    /// async fn meet(here: Event, there: Event) {
+    ///     here.set();
+    ///     there.wait().await;
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::builder().workers(1).concurrency(2).build().await?;
+    /// let (one, other) = (Event::new()?, Event::new()?);
+    /// let meeting = pool.run(meet(one.clone(), other.clone()));
+    /// tokio::try_join!(meeting, pool.run(meet(other, one)))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn concurrency(mut self, tasks: usize) -> Self {
         self.settings.concurrency = tasks;
         self
@@ -191,6 +211,22 @@ impl Builder {
     ///
     /// A worker that fails it is none: the first of them is the error of [`build`](Self::build), with [`Stage::Init`] and the reason if it has
     /// returned an `Err`. One that takes the place of another later, and fails, is tried again after a while.
+    ///
+    /// # Examples
+    /// ```
+    /// # use procession::{Failure, Pool, process};
+    /// #[process]
+    /// fn load(path: String) -> Result<(), Failure> {
+    ///     std::fs::read(path)?; // And keep what was read.
+    ///     Ok(())
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let error = Pool::builder().workers(2).init(load("/no/model".to_owned())).build().await.unwrap_err();
+    /// assert!(error.to_string().ends_with("could not be started (init): No such file or directory (os error 2)"));
+    /// # }
+    /// ```
     #[doc(alias = "initializer")]
     #[doc(alias = "initargs")]
     pub fn init<T: Initialised + 'static>(mut self, recipe: impl Recipe<T>) -> Self {

@@ -108,6 +108,30 @@ impl<'a, T> Map<'a, T> {
     /// [`Cause::TimedOut`](crate::Cause::TimedOut).
     ///
     /// A [`timeout`](crate::Call::timeout) that the item's call has goes before this.
+    ///
+    /// # Examples
+    /// ```
+    /// # use procession::{Cause, Pool, process};
+    /// use std::time::Duration;
+    ///
+    /// #[process]
+    /// fn pause(time: Duration) -> Duration {
+    ///     std::thread::sleep(time);
+    ///     time
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), procession::ProcessError> {
+    /// use futures_util::StreamExt;
+    ///
+    /// let pool = Pool::new(2).await?;
+    /// let (limit, hour) = (Duration::from_millis(500), Duration::from_secs(3600));
+    /// let pauses: Vec<_> = pool.map(pause, [Duration::ZERO, hour]).timeout(limit).ordered().collect().await;
+    /// assert_eq!(pauses[0], Ok(Duration::ZERO));
+    /// assert_eq!(pauses[1].as_ref().unwrap_err().cause(), &Cause::TimedOut { after: limit });
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.course.options.timeout = Some(limit);
         self
@@ -157,6 +181,26 @@ impl<'a, T> Map<'a, T> {
     /// What came of each item, in the order of the items. Python's `imap`.
     ///
     /// An item that takes long holds up those behind it, of which no more are begun than [`in_flight`](Self::in_flight) says.
+    ///
+    /// # Examples
+    /// ```
+    /// # use procession::{Pool, process};
+    /// #[process]
+    /// fn invert(n: i64) -> i64 {
+    ///     100 / n
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), procession::ProcessError> {
+    /// use futures_util::StreamExt;
+    ///
+    /// let pool = Pool::new(2).await?;
+    /// let inverses: Vec<_> = pool.map(invert, [5, 0, 20]).ordered().collect().await;
+    /// assert_eq!((&inverses[0], &inverses[2]), (&Ok(20), &Ok(5)));
+    /// assert!(inverses[1].as_ref().is_err_and(|error| error.is_panic()));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "imap")]
     pub fn ordered(self) -> Ordered<'a, T> {
         Ordered { course: self.course }
