@@ -14,8 +14,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicU64, fence};
 
 use rustix::fs::{SealFlags, fcntl_add_seals, fstat};
 use rustix::time::{ClockId, clock_gettime};
@@ -219,14 +219,16 @@ pub(super) enum Sleep {
 }
 
 /// Whether a side sleeps. It enters that, looks once more, and sleeps; who has something for it writes that, and then looks here:
-/// one of the two sees the other, because all four steps have one order.
+/// one of the two sees the other, because each has a fence between its two steps, and fences have one order.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sleeper<'a>(&'a AtomicU64);
 
 impl Sleeper<'_> {
     /// Enters that this side is about to sleep.
     pub(super) fn sleep(self, how: Sleep) {
-        self.0.swap(how as u64, SeqCst);
+        self.0.store(how as u64, Relaxed);
+        // A fence, as on the other side: what an exchange alone has written the look that follows could overtake.
+        fence(SeqCst);
     }
 
     /// This side is awake.
@@ -236,7 +238,7 @@ impl Sleeper<'_> {
 
     /// Whether the other side must be woken, for little or for much; it counts as woken then.
     pub(super) fn must_be_woken(self, for_much: bool) -> bool {
-        std::sync::atomic::fence(SeqCst);
+        fence(SeqCst);
         let how = self.0.load(Relaxed);
         let is_due = how >= Sleep::Deep as u64 || (for_much && how != 0);
         is_due && self.0.swap(0, SeqCst) != 0
@@ -244,7 +246,7 @@ impl Sleeper<'_> {
 
     /// Whether the other side must be woken because there is room; it counts as woken then.
     pub(super) fn waits_for_room(self) -> bool {
-        std::sync::atomic::fence(SeqCst);
+        fence(SeqCst);
         self.0.load(Relaxed) == Sleep::Full as u64 && self.0.swap(0, SeqCst) != 0
     }
 }
