@@ -157,7 +157,7 @@ impl Desk {
         }
         let Packet { bytes, handles } = packet;
         if !handles.is_empty() {
-            self.say(Answer::Took { slot });
+            self.say(Answer::Took { slot, turn });
         }
         let entry = self.functions[function as usize];
         Ok(Some(Job { slot, turn, entry, is_timed, begun: 1, count, bytes, handles }))

@@ -61,8 +61,8 @@ pub(super) enum Answer {
     Look,
     /// What became of what it does first, `None` if there was nothing to do, and how long that took, in nanoseconds.
     Ready { done: Result<Option<Enclosed>, Report>, elapsed: u64 },
-    /// It has the handles of this slot's job, and starts it.
-    Took { slot: u16 },
+    /// It has the handles of this slot's job, and starts it. The job may be done, and another one in its slot, when this is heard.
+    Took { slot: u16, turn: u64 },
     /// What became of an item, whose place on the board it has left open.
     Done { slot: u16, item: u32, result: Result<Enclosed, Report> },
 }

@@ -493,9 +493,12 @@ impl Member {
         Ok(())
     }
 
-    /// It has the handles of a job, which are then nobody else's.
-    pub(super) fn took(&mut self, slot: u16) {
-        if let Some(placed) = self.slots.get_mut(usize::from(slot)).and_then(|slot| slot.placed.as_mut()) {
+    /// It has the handles of a job that it has started, which are then nobody else's.
+    pub(super) fn took(&mut self, slot: u16, turn: u64) {
+        let index = usize::from(slot);
+        let of_this_turn = self.slots.get_mut(index).filter(|place| place.turn == turn);
+        let Some(placed) = of_this_turn.and_then(|place| place.placed.as_mut()) else { return };
+        if !self.board.is_offered(index, turn) {
             placed.job.packet.handles = Vec::new();
             placed.job.retries = 0;
         }

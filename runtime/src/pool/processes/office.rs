@@ -247,8 +247,8 @@ impl Office {
             };
             let heard = member.collect(post, &mut back).and_then(|_| match answer {
                 None | Some(Answer::Look) => Ok(()),
-                Some(Answer::Took { slot }) => {
-                    member.took(slot);
+                Some(Answer::Took { slot, turn }) => {
+                    member.took(slot, turn);
                     Ok(())
                 }
                 Some(Answer::Done { slot, item, result }) => member.done(slot, item, result, post),
