@@ -191,7 +191,8 @@ impl<'a, T> Course<'a, T> {
     fn arrive(&mut self, outcome: Outcome, order: Order) {
         let Outcome { key, count, pid, result, which, pace } = outcome;
         if pace > 0 {
-            self.pace = Some(self.pace.map_or(pace, |before| (3 * before + pace) / 4));
+            // Another process may tell any.
+            self.pace = Some(self.pace.map_or(pace, |before| before - before / 4 + pace / 4));
         }
         let named = |key: u64, cause| ProcessError::new(format!("{}[{key}]", which.name()), pid, cause);
         let Some((Reading { whole, plain }, limits)) = self.draft.read else { return };

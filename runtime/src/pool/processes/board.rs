@@ -142,9 +142,9 @@ impl Board {
         self.change(slot, turn, Claim::Offered, Claim::Withdrawn)
     }
 
-    /// Has the worker start no more items of a job.
-    pub(super) fn stop(&self, slot: usize, turn: u64) {
-        self.change(slot, turn, Claim::Started, Claim::Stopped);
+    /// Has the worker start no more items of a job: not if it has not started it.
+    pub(super) fn stop(&self, slot: usize, turn: u64) -> bool {
+        self.change(slot, turn, Claim::Started, Claim::Stopped)
     }
 
     fn change(&self, slot: usize, turn: u64, from: Claim, to: Claim) -> bool {

@@ -391,12 +391,15 @@ impl Member {
         let mut list = None::<List>;
         let board = self.board.clone();
         let ring = board.results();
+        let lived = u64::try_from(self.ready.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let head =
             |results: &mut Reader| results.head::<2>(ring).map_err(|error| Misbehaved(error.to_string()));
         while let Some((words, length)) = head(&mut self.results)? {
             any = true;
             let (mark, slot, elapsed) =
                 Mark::from_words(words).ok_or_else(|| Misbehaved("a result that is none".into()))?;
+            // It may lie, but no job takes longer than its worker has lived: sums of such times stay within their bounds.
+            let elapsed = elapsed.min(lived);
             let placed = self.slots.get_mut(usize::from(slot)).and_then(|slot| slot.placed.as_mut());
             let placed = placed.filter(|placed| placed.finished < placed.job.count);
             let placed =
@@ -419,6 +422,9 @@ impl Member {
                     self.refuse(slot, body, post);
                 }
                 Mark::Mailed => placed.awaited.push(item),
+                Mark::Stopped if !placed.stopped && !placed.given_up => {
+                    return Err(Misbehaved("it stops what it was not told to".into()));
+                }
                 Mark::Stopped => {
                     let count = placed.job.count;
                     if !placed.given_up && item < count {
@@ -513,7 +519,7 @@ impl Member {
         self.done += u64::from(placed.finished);
         if elapsed > 0 && placed.finished > 0 {
             let pace = elapsed / u64::from(placed.finished);
-            self.busy += Duration::from_nanos(elapsed);
+            self.busy = self.busy.saturating_add(Duration::from_nanos(elapsed));
             self.slowest.see(placed.job.which.name(), Duration::from_nanos(pace), self.signaler.pid());
             self.pace = Some(self.pace.map_or(pace, |before| (3 * before + pace) / 4));
         }
@@ -535,7 +541,9 @@ impl Member {
         for at in (0..self.order.len()).rev() {
             let (slot, turn) = self.order[at];
             let place = &mut self.slots[usize::from(slot)];
-            if place.turn == turn && place.placed.is_some() && self.board.withdraw(usize::from(slot), turn) {
+            // What nobody waits for was told what became of it.
+            let is_wanted = place.placed.as_ref().is_some_and(|placed| !placed.given_up);
+            if place.turn == turn && is_wanted && self.board.withdraw(usize::from(slot), turn) {
                 self.order.remove(at);
                 let placed = place.placed.take()?;
                 self.placed -= 1;
@@ -566,9 +574,11 @@ impl Member {
             return;
         }
         for (index, Slot { turn, placed }) in self.slots.iter_mut().enumerate() {
-            if let Some(placed) = placed.as_mut().filter(|placed| placed.is_a_list()) {
+            // One that it has not started is for whoever takes it back.
+            if let Some(placed) = placed.as_mut().filter(|placed| placed.is_a_list())
+                && self.board.stop(index, *turn)
+            {
                 placed.stopped = true;
-                self.board.stop(index, *turn);
                 return;
             }
         }
@@ -682,7 +692,8 @@ impl Member {
             }
             let cause = self.cause_for(slot, &cause);
             let Placed { job, finished, awaited, .. } = placed;
-            let (begun, _) = self.board.begun(usize::from(slot));
+            // Its first item began before it was started.
+            let begun = self.board.begun(usize::from(slot)).0.max(1);
             let in_hand = (begun > u64::from(finished) && finished < job.count).then_some(finished);
             for item in awaited.into_iter().chain(in_hand) {
                 match job.lost(item, pid, cause.clone()) {
