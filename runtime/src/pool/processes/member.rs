@@ -387,8 +387,27 @@ impl Member {
 
     /// Takes in what it has left on the board; gives whether there was anything, and the jobs that it has given back.
     pub(super) fn collect(&mut self, post: &mut Post, back: &mut Vec<Job>) -> Result<bool, Misbehaved> {
+        let mut list = None;
+        let any = self.collect_into(&mut list, post, back);
+        // Also where nonsense follows: these are done.
+        list.into_iter().for_each(|list| self.post(list, 0, post));
+        if let Ok(true) = any {
+            self.heard = Instant::now();
+            self.results.tell(self.board.results());
+            if self.board.sleeper(Side::Worker).waits_for_room() {
+                self.wake();
+            }
+        }
+        any
+    }
+
+    fn collect_into(
+        &mut self,
+        list: &mut Option<List>,
+        post: &mut Post,
+        back: &mut Vec<Job>,
+    ) -> Result<bool, Misbehaved> {
         let mut any = false;
-        let mut list = None::<List>;
         let board = self.board.clone();
         let ring = board.results();
         let lived = u64::try_from(self.ready.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -440,14 +459,6 @@ impl Member {
                 list.take().into_iter().for_each(|list| self.post(list, elapsed, post));
             }
             self.settle(slot, elapsed);
-        }
-        list.into_iter().for_each(|list| self.post(list, 0, post));
-        if any {
-            self.heard = Instant::now();
-            self.results.tell(ring);
-            if board.sleeper(Side::Worker).waits_for_room() {
-                self.wake();
-            }
         }
         Ok(any)
     }
