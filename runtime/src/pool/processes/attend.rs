@@ -105,6 +105,7 @@ async fn hire(
     if let Some(unwanted) = office.hired(member) {
         drop((unwanted, process.kill().await));
         answers.take();
+        office.dropped();
     }
     Ok((process, board))
 }

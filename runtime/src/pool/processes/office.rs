@@ -200,13 +200,14 @@ impl Office {
         queued + state.members.iter().map(Member::unfinished).sum::<usize>()
     }
 
-    /// A worker is ready. `None` gives it back, if it is not wanted any more.
+    /// A worker is ready. Gives it back if it is not wanted any more: it then counts as one that is being started until it is
+    /// [dropped](Self::dropped).
     pub(super) fn hired(&self, member: Member) -> Option<Member> {
         let refused = self.change(|state, _| {
-            state.starting -= 1;
             if let Phase::Over = state.phase {
                 return Some(member);
             }
+            state.starting -= 1;
             state.members.push(member);
             if !state.opened && state.members.len() >= self.settings.least {
                 state.opened = true;
@@ -216,6 +217,12 @@ impl Office {
         });
         self.keeper.notify_one();
         refused
+    }
+
+    /// A worker that was not wanted any more is gone.
+    pub(super) fn dropped(&self) {
+        self.state().starting -= 1;
+        self.keeper.notify_one();
     }
 
     /// A worker could not be had.
