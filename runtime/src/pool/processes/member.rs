@@ -252,6 +252,12 @@ impl Member {
         self.concurrency + (ahead as usize).clamp(1, SLOTS / 2 - self.concurrency.min(SLOTS / 4))
     }
 
+    /// Whether it has started any of the jobs that it has.
+    pub(super) fn has_begun(&self) -> bool {
+        let mut slots = self.slots.iter().enumerate();
+        slots.any(|(index, Slot { turn, placed })| placed.is_some() && !self.board.is_offered(index, *turn))
+    }
+
     /// How many items it may be given before it is replaced.
     pub(super) fn may_do(&self) -> u64 {
         let Some(may_do) = self.may_do else { return u64::MAX };

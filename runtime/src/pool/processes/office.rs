@@ -296,7 +296,7 @@ impl Office {
             state.done += member.done;
             state.slowest.merge(&member.slowest);
             state.count_end(member.why_it_leaves(&cause));
-            let has_done_nothing = member.done == 0 && member.is_idle() && !member.retires;
+            let has_done_nothing = member.done == 0 && !member.has_begun() && !member.retires;
             again.extend(member.bury(cause.clone(), post));
             match state.phase {
                 Phase::Over => {}
