@@ -44,7 +44,8 @@ pub(super) struct Desk {
     answers: Sender<Answer>,
     jobs: Reader,
     results: Writer,
-    functions: Vec<&'static Entry>,
+    /// `None` where what was told is none of this program's.
+    functions: Vec<Option<&'static Entry>>,
     /// Letters that were read, and those of them that belong to jobs.
     read: u64,
     long: VecDeque<Enclosed>,
@@ -159,8 +160,20 @@ impl Desk {
         if !handles.is_empty() {
             self.say(Answer::Took { slot, turn });
         }
-        let entry = self.functions[function as usize];
+        let Some(entry) = self.functions[function as usize] else {
+            self.refuse(head);
+            return Ok(None);
+        };
         Ok(Some(Job { slot, turn, entry, is_timed, begun: 1, count, bytes, handles }))
+    }
+
+    /// Tells that a job that was started is of a function that is none.
+    fn refuse(&mut self, Head { slot, count, is_timed, .. }: Head) {
+        for item in 0..count {
+            self.board.begin(usize::from(slot), item + 1, is_timed);
+            let reason = "there is no such function in the worker".into();
+            self.put(slot, item, Err(Report::Refused { reason }), 0);
+        }
     }
 
     /// Begins the next item of a job, unless it was stopped, of which the pool then hears.
@@ -214,8 +227,8 @@ impl Desk {
         self.read += u64::from(!matches!(order, Order::Look));
         match order {
             Order::Look => {}
-            // Another image was never started: there is nothing else at that place.
-            Order::Function(function) => self.functions.extend(function.find()),
+            // One that comes from a process that uses this pool may be anything.
+            Order::Function(function) => self.functions.push(function.find()),
             Order::Job(job) => self.long.push_back(job),
             Order::GiveUp { slot, turn } => self.given_up.push((slot, turn)),
         }
