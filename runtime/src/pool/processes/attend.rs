@@ -6,18 +6,18 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::select;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::board::{Board, Side, Sleep};
 use super::desk::Lot;
 use super::letter::Answer;
-use super::member::{Beginning, Member};
+use super::member::{Beginning, HUNG_UP, Member, hung_up};
 use super::office::Office;
 use super::scales::Scales;
 use super::work::{First, work};
 use crate::control::Control;
 use crate::error::{Cause, ProcessError};
-use crate::pipe::{Receiver, simplex_with};
+use crate::pipe::{Receiver, RecvError, simplex_with};
 use crate::plan::Plan;
 use crate::pool::init::Check;
 use crate::pool::settings::with_frame;
@@ -137,7 +137,10 @@ async fn greet(
         }
         Ok(Some(Answer::Ready { done: Err(report), .. })) => report.into(),
         Ok(Some(answer)) => Cause::BadMessage { reason: format!("{answer:?} before it is ready") },
-        Ok(None) => return Err(why_it_ended(process.join().await, name, pid)),
+        Ok(None) | Err(RecvError::CutOff) => match timeout(HUNG_UP, process.join()).await {
+            Ok(ended) => return Err(why_it_ended(ended, name, pid)),
+            Err(_elapsed) => Cause::BadMessage { reason: hung_up() },
+        },
         Err(error) => Cause::BadMessage { reason: error.to_string() },
     };
     Err(end(process, name, cause).await)
@@ -197,7 +200,11 @@ async fn listen(
                         office.retire(number);
                     }
                 }
-                Ok(None) => is_talking = false,
+                // It has ended in the middle of a word, or between two.
+                Ok(None) | Err(RecvError::CutOff) => {
+                    is_talking = false;
+                    office.hung_up(number);
+                }
                 Err(error) => {
                     is_talking = false;
                     let reason = error.to_string();

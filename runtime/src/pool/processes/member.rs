@@ -29,11 +29,21 @@ const AHEAD: Duration = Duration::from_millis(2);
 /// How long a worker may still take for items that nobody waits for any more, before it is killed.
 pub(super) const GRACE: Duration = Duration::from_millis(50);
 
+/// How long a worker may take to end when it was told to leave, as long as any child whose function has returned; and when it has
+/// closed its link by itself, which those do that are about to end.
+const LEAVE: Duration = Duration::from_secs(10);
+pub(super) const HUNG_UP: Duration = Duration::from_secs(1);
+
 /// A worker that has given no result for so long is taken to be busy with something long.
 pub(super) const STUCK: Duration = Duration::from_millis(2);
 
 /// A worker that has more jobs than this gives many results.
 const MANY: usize = 8;
+
+/// What is wrong about a worker that has closed its link.
+pub(super) fn hung_up() -> String {
+    "it has closed its link, and goes on".into()
+}
 
 /// A worker has broken the protocol.
 #[derive(Debug)]
@@ -86,6 +96,8 @@ pub(super) struct Member {
     given_up: usize,
     /// When it is killed for what nobody waits for.
     pub(super) kill_at: Option<Instant>,
+    /// When it is killed because it has not ended, and what for.
+    leaves_by: Option<(Instant, Cause)>,
     /// Why it was killed, and for whose sake.
     doomed: Option<(Option<u16>, Cause)>,
 }
@@ -183,6 +195,7 @@ impl Member {
             is_replaced: false,
             given_up: 0,
             kill_at: None,
+            leaves_by: None,
             doomed: None,
         }
     }
@@ -234,7 +247,7 @@ impl Member {
 
     /// Whether it may be given one more job.
     pub(super) fn has_room(&self) -> bool {
-        self.is_staying() && self.placed < self.depth() && self.may_do() > 0
+        self.is_staying() && self.leaves_by.is_none() && self.placed < self.depth() && self.may_do() > 0
     }
 
     /// Whether it is neither leaving nor dying.
@@ -388,7 +401,31 @@ impl Member {
 
     /// Tells it to leave: it has nothing to do.
     pub(super) fn dismiss(&mut self) {
-        self.link = None;
+        if self.link.take().is_some() {
+            self.is_to_end_in(LEAVE, Cause::TimedOut { after: LEAVE });
+        }
+    }
+
+    /// It has closed its link: it is about to end, or will never say anything again.
+    pub(super) fn hung_up(&mut self) {
+        if self.link.is_some() {
+            self.is_to_end_in(HUNG_UP, Cause::BadMessage { reason: hung_up() });
+        }
+    }
+
+    fn is_to_end_in(&mut self, time: Duration, cause: Cause) {
+        self.leaves_by = Instant::now().checked_add(time).map(|at| (at, cause));
+    }
+
+    /// Kills it if it should have ended by now; else gives when to look again.
+    pub(super) fn check_leaving(&mut self, now: Instant) -> Option<Instant> {
+        let (at, _) = self.leaves_by.as_ref().filter(|_| self.doomed.is_none())?;
+        if *at > now {
+            return Some(*at);
+        }
+        let (_, cause) = self.leaves_by.take()?;
+        self.kill(None, cause);
+        None
     }
 
     /// Takes in what it has left on the board; gives whether there was anything, and the jobs that it has given back.

@@ -279,6 +279,12 @@ impl Office {
         self.hear(number, None);
     }
 
+    /// A worker says nothing any more.
+    pub(super) fn hung_up(&self, number: u64) {
+        self.with(number, Member::hung_up);
+        self.keeper.notify_one();
+    }
+
     /// A worker is to leave when it has done what it has.
     pub(super) fn retire(&self, number: u64) {
         self.with(number, |member| member.retires = true);
@@ -378,6 +384,9 @@ impl Office {
             next.extend(self.dismiss_idle(state, now));
             state.members.iter_mut().for_each(|member| member.is_replaced |= member.retires);
             state.let_go();
+            for member in &mut state.members {
+                next.extend(member.check_leaving(now));
+            }
             state.next_look = next.into_iter().min();
             let is_over = !matches!(state.phase, Phase::Open) && state.is_empty();
             if is_over {
