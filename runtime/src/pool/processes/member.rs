@@ -157,6 +157,15 @@ impl Placed {
     const fn is_done(&self) -> bool {
         self.finished == self.job.count && self.awaited.is_empty()
     }
+
+    /// Notes which item it is said to be at; gives when it was first seen there. Items follow one another: what says something else
+    /// says nothing.
+    fn see(&mut self, item: u64, now: u64) -> u64 {
+        let (seen, at) = self.seen.unwrap_or((0, now));
+        let is_next = item > seen && item <= u64::from(self.job.count);
+        let (_, first_seen) = *self.seen.insert(if is_next { (item, now) } else { (seen, at) });
+        first_seen
+    }
 }
 
 impl Member {
@@ -614,7 +623,7 @@ impl Member {
         let waiting = self.placed.saturating_sub(self.concurrency) as u64;
         waiting > 0
             && (now.saturating_duration_since(self.heard) >= STUCK
-                || waiting * self.pace.unwrap_or(0) >= STUCK.as_nanos() as u64 / 4)
+                || waiting.saturating_mul(self.pace.unwrap_or(0)) >= STUCK.as_nanos() as u64 / 4)
     }
 
     /// Whether it has a job of several items, which it could give back in part.
@@ -699,15 +708,11 @@ impl Member {
             let Some(placed) = placed else { continue };
             let Some(after) = placed.job.timeout else { continue };
             let limit = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-            let left = if self.board.is_offered(index, *turn) {
+            let left = if placed.seen.is_none() && self.board.is_offered(index, *turn) {
                 limit
             } else {
                 let (item, since) = self.board.begun(index);
-                let first_seen = match placed.seen {
-                    Some((seen, at)) if seen == item => at,
-                    _ => now,
-                };
-                placed.seen = Some((item, first_seen));
+                let first_seen = placed.see(item, now);
                 // A worker may lie, but not for longer than twice the limit.
                 limit.saturating_sub(now.saturating_sub(since.min(first_seen)))
             };
