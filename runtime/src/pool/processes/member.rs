@@ -37,6 +37,9 @@ pub(super) const HUNG_UP: Duration = Duration::from_secs(1);
 /// A worker that has given no result for so long is taken to be busy with something long.
 pub(super) const STUCK: Duration = Duration::from_millis(2);
 
+/// A worker that has not started what it was given so long ago is taken to be stopped.
+pub(super) const HELD: Duration = Duration::from_millis(100);
+
 /// A worker that has more jobs than this gives many results.
 const MANY: usize = 8;
 
@@ -54,6 +57,11 @@ pub(super) struct Misbehaved(pub(super) String);
 pub(super) struct Beginning {
     pub(super) start: Duration,
     pub(super) init: Duration,
+}
+
+/// Whether a job goes by the board, and not by a letter.
+fn is_short(job: &Job) -> bool {
+    job.packet.handles.is_empty() && job.packet.bytes.len() <= SHORT
 }
 
 /// A worker that is there.
@@ -77,6 +85,8 @@ pub(super) struct Member {
     concurrency: usize,
     /// The time that an item takes, smoothed, in nanoseconds; none is known before the first.
     pace: Option<u64>,
+    /// Whether it has been taken to be stopped, and was not heard since: others are given jobs before it.
+    pub(super) is_doubtful: bool,
     /// How long it has been running jobs, and which of them took longest.
     busy: Duration,
     pub(super) slowest: Slowest,
@@ -193,6 +203,7 @@ impl Member {
             placed: 0,
             concurrency: settings.concurrency,
             pace: None,
+            is_doubtful: false,
             busy: Duration::ZERO,
             slowest: Slowest::default(),
             ready: Instant::now(),
@@ -268,6 +279,16 @@ impl Member {
         self.placed == 0
     }
 
+    /// Whether it could do something at once.
+    pub(super) const fn is_free(&self) -> bool {
+        self.is_staying() && self.is_idle() && !self.is_doubtful
+    }
+
+    /// Whether it may yet turn out to be stopped.
+    pub(super) fn may_be_held(&self, now: Instant) -> bool {
+        self.placed > 0 && (now.saturating_duration_since(self.heard) < HELD || !self.has_begun())
+    }
+
     /// How many jobs it is given at a time: those that it runs, one that waits, and as many more as it takes to keep it busy for a while.
     fn depth(&self) -> usize {
         let ahead = self.pace.map_or(1, |pace| AHEAD.as_nanos() as u64 / pace.max(1));
@@ -288,7 +309,7 @@ impl Member {
 
     /// Gives it a job; gives that back if there is no room for it, or with the reason why there never will be.
     pub(super) fn place(&mut self, job: Job) -> Option<(Job, Option<Cause>)> {
-        let is_short = job.packet.handles.is_empty() && job.packet.bytes.len() <= SHORT;
+        let is_short = is_short(&job);
         if !self.jobs.has_room(self.board.jobs(), (SHORT / 8 + 3) as u64) {
             return Some((job, None));
         }
@@ -445,6 +466,7 @@ impl Member {
         list.into_iter().for_each(|list| self.post(list, 0, post));
         if let Ok(true) = any {
             self.heard = Instant::now();
+            self.is_doubtful = false;
             self.results.tell(self.board.results());
             if self.board.sleeper(Side::Worker).waits_for_room() {
                 self.wake();
@@ -616,6 +638,22 @@ impl Member {
             }
         }
         None
+    }
+
+    /// Takes back all that it was given, if it has started none of that for long; the last one first.
+    pub(super) fn take_back_if_held(&mut self, now: Instant) -> Vec<Job> {
+        let placed = self.slots.iter().filter_map(|slot| slot.placed.as_ref());
+        // What comes in a letter may take as long as that to be read.
+        let has_letters = placed.into_iter().any(|placed| !is_short(&placed.job));
+        if self.placed == 0
+            || has_letters
+            || now.saturating_duration_since(self.heard) < HELD
+            || self.has_begun()
+        {
+            return Vec::new();
+        }
+        self.is_doubtful = true;
+        std::iter::from_fn(|| self.take_back()).collect()
     }
 
     /// Whether it has been busy with something long, while jobs wait behind that.

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::letter::Answer;
-use super::member::{Member, Misbehaved, STUCK};
+use super::member::{HELD, Member, Misbehaved, STUCK};
 use super::scales::resident;
 use crate::error::{Cause, ProcessError};
 use crate::pool::job::{Job, Post, Replies};
@@ -252,6 +252,7 @@ impl Office {
             let Some(member) = state.members.iter_mut().find(|member| member.number == number) else {
                 return false;
             };
+            member.is_doubtful &= answer.is_none();
             let heard = member.collect(post, &mut back).and_then(|_| match answer {
                 None | Some(Answer::Look) => Ok(()),
                 Some(Answer::Took { slot, turn }) => {
@@ -320,7 +321,11 @@ impl Office {
         let mut full = Vec::new();
         while let Some(job) = state.queue.pop_front() {
             let room = |member: &&mut Member| member.has_room() && !full.contains(&member.number);
-            let free = state.members.iter_mut().filter(room).min_by_key(|member| member.load());
+            let free = state
+                .members
+                .iter_mut()
+                .filter(room)
+                .min_by_key(|member| (member.is_doubtful, member.load()));
             let Some(member) = free else {
                 state.queue.push_front(job);
                 break;
@@ -353,6 +358,8 @@ impl Office {
         }
         if state.is_uneven(self.settings.concurrency) {
             self.look_in(state, STUCK);
+        } else if state.next_look.is_none() && state.may_be_held(Instant::now()) {
+            self.look_in(state, HELD);
         }
     }
 
@@ -489,7 +496,7 @@ impl State {
 
     /// Lets those who have nothing to do have what waits behind others. Gives when to look again.
     fn share(&mut self, now: Instant, concurrency: usize) -> Option<Instant> {
-        let idle = self.members.iter().filter(|member| member.is_staying() && member.is_idle()).count();
+        let idle = self.members.iter().filter(|member| member.is_free()).count();
         if idle == 0 || !self.queue.is_empty() {
             return None;
         }
@@ -502,15 +509,25 @@ impl State {
         }
         if self.queue.is_empty() {
             self.members.iter_mut().for_each(|member| member.stop_a_list(now));
+            let held = self.members.iter_mut().flat_map(|member| member.take_back_if_held(now));
+            held.for_each(|job| self.queue.push_front(job));
         }
-        if self.is_uneven(concurrency) { now.checked_add(STUCK) } else { None }
+        match () {
+            () if self.is_uneven(concurrency) => now.checked_add(STUCK),
+            () if self.may_be_held(now) => now.checked_add(HELD),
+            () => None,
+        }
+    }
+
+    /// Whether somebody could do what somebody else has, should that one turn out to be stopped.
+    fn may_be_held(&self, now: Instant) -> bool {
+        self.members.iter().any(Member::is_free) && self.members.iter().any(|member| member.may_be_held(now))
     }
 
     /// Whether somebody has nothing to do, and somebody else more than he does at a time.
     fn is_uneven(&self, concurrency: usize) -> bool {
-        let is_idle = |member: &Member| member.is_staying() && member.is_idle();
         let has_more = |member: &Member| member.load() > concurrency || member.has_a_list();
-        self.queue.is_empty() && self.members.iter().any(is_idle) && self.members.iter().any(has_more)
+        self.queue.is_empty() && self.members.iter().any(Member::is_free) && self.members.iter().any(has_more)
     }
 
     /// Lets workers go that are to leave.
