@@ -6,8 +6,8 @@ use std::ops::Range;
 use crate::entry::{Entry, MAGIC};
 
 /// What distances are counted from. A static: functions may be folded together or moved by a linker, and a
-/// function as the origin crashed release builds.
-static ANCHOR: u64 = MAGIC;
+/// function as the origin crashed release builds. No descriptor, and nothing that looks like one.
+static ANCHOR: u64 = !MAGIC;
 
 fn anchor() -> usize {
     (&raw const ANCHOR) as usize
@@ -37,8 +37,11 @@ pub(crate) fn entry_at(distance: i64, image: &LoadedImage) -> Option<&'static En
     // SAFETY: the address is aligned and inside this image's memory, which stays mapped; an `Entry` starts with its
     // magic number, a plain integer, for which every bit pattern is a value.
     let magic = unsafe { (address as *const u64).read() };
-    // SAFETY: only an `Entry` starts with this number, the parent named the place, and it runs the same image.
-    (magic == MAGIC).then(|| unsafe { &*(address as *const Entry) })
+    // In code that compares with it the number itself would stand, perhaps where an `Entry` could. Whoever names the place may
+    // be another than the parent: a process that uses the pool whose worker this is.
+    let is_entry = magic == !std::hint::black_box(!MAGIC);
+    // SAFETY: nothing else in this image is this number.
+    is_entry.then(|| unsafe { &*(address as *const Entry) })
 }
 
 fn holds_entry(image: &LoadedImage, address: usize) -> bool {
