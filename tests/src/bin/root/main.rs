@@ -6,6 +6,7 @@ mod leaving;
 mod locks;
 mod long;
 mod mailboxes;
+mod pool;
 mod pressure;
 mod random;
 mod storm;
@@ -32,6 +33,7 @@ fn main() {
         "leaving" => leaving::leaving(rest[0].as_ref()),
         "locks" => locks::locks(rest[0].parse().unwrap(), rest[1].parse().unwrap()),
         "mailboxes" => mailboxes::mailboxes(rest[0].parse().unwrap(), rest[1].parse().unwrap()),
+        "pool" => pool::pool(rest[0].parse().unwrap(), rest[1].parse().unwrap()),
         "starts" => long::starts(rest[0].parse().unwrap()),
         "shutdowns" => long::shutdowns(rest[0].parse().unwrap()),
         other => panic!("what is {other:?}?"),
