@@ -105,7 +105,7 @@ pub(super) struct Member {
     /// Jobs that it has and nobody waits for.
     given_up: usize,
     /// When it is killed for what nobody waits for.
-    pub(super) kill_at: Option<Instant>,
+    kill_at: Option<Instant>,
     /// When it is killed because it has not ended, and what for.
     leaves_by: Option<(Instant, Cause)>,
     /// Why it was killed, and for whose sake.
@@ -674,15 +674,16 @@ impl Member {
         if self.placed == 0 || now.saturating_duration_since(self.heard) < STUCK {
             return;
         }
-        for (index, Slot { turn, placed }) in self.slots.iter_mut().enumerate() {
-            // One that it has not started is for whoever takes it back.
-            if let Some(placed) = placed.as_mut().filter(|placed| placed.is_a_list())
-                && self.board.stop(index, *turn)
-            {
-                placed.stopped = true;
-                return;
-            }
-        }
+        // One that it has not started is for whoever takes it back.
+        let _stopped = (0..self.slots.len()).find(|index| self.stop(*index));
+    }
+
+    /// Has it begin no more items of a list; gives whether it is one that it has started.
+    fn stop(&mut self, index: usize) -> bool {
+        let Slot { turn, placed } = &mut self.slots[index];
+        let Some(placed) = placed.as_mut().filter(|placed| placed.is_a_list()) else { return false };
+        placed.stopped = self.board.stop(index, *turn);
+        placed.stopped
     }
 
     /// Gives up jobs that it has: those that it has not started are as if they had never been here.
@@ -738,10 +739,54 @@ impl Member {
         drop(self.signaler.kill());
     }
 
-    /// Kills it if one of its items has run for longer than it may; else gives when to look again.
-    pub(super) fn check_times(&mut self) -> Option<Duration> {
+    /// Kills it if one of its items has run for longer than it may, or if it has been at something for too long that nobody waits for;
+    /// else gives when to look again. Gives back, before it kills, what it has not started.
+    pub(super) fn check_times(
+        &mut self,
+        now: Instant,
+        post: &mut Post,
+        back: &mut Vec<Job>,
+    ) -> Option<Instant> {
+        let late = match self.overdue(now) {
+            _ if self.doomed.is_some() => return None,
+            Ok(next) => return next,
+            Err((late, _)) => late,
+        };
+        // From here on it starts nothing more, and what it has done by now was in time: nobody else's item is under way when it is killed.
+        let mut taken: Vec<_> = std::iter::from_fn(|| self.take_back()).collect();
+        taken.reverse();
+        back.extend(taken);
+        if let Some(slot) = late {
+            self.stop(usize::from(slot));
+        }
+        if let Err(Misbehaved(reason)) = self.collect(post, back) {
+            self.kill(None, Cause::BadMessage { reason });
+            return None;
+        }
+        match self.overdue(now) {
+            Ok(next) => next,
+            Err((late, cause)) => {
+                self.kill(late, cause);
+                None
+            }
+        }
+    }
+
+    /// When to look at its times again; or what it is to be killed for, and for whose sake.
+    fn overdue(&mut self, now: Instant) -> Result<Option<Instant>, (Option<u16>, Cause)> {
+        let left = match self.late() {
+            Err((slot, after)) => return Err((Some(slot), Cause::TimedOut { after })),
+            Ok(left) => left.and_then(|left| now.checked_add(left)),
+        };
+        match self.kill_at {
+            Some(at) if at <= now => Err((None, Cause::Cancelled)),
+            at => Ok(left.into_iter().chain(at).min()),
+        }
+    }
+
+    /// How long it is until one of its items may be late; or which one is, and how long it may take.
+    fn late(&mut self) -> Result<Option<Duration>, (u16, Duration)> {
         let (now, mut next) = (board::now(), None::<u64>);
-        let mut late = None;
         for (index, Slot { turn, placed }) in self.slots.iter_mut().enumerate() {
             let Some(placed) = placed else { continue };
             let Some(after) = placed.job.timeout else { continue };
@@ -755,17 +800,11 @@ impl Member {
                 limit.saturating_sub(now.saturating_sub(since.min(first_seen)))
             };
             if left == 0 {
-                late = Some((index as u16, after));
+                return Err((index as u16, after));
             }
             next = Some(next.map_or(left, |next| next.min(left)));
         }
-        if let Some((slot, after)) = late
-            && self.doomed.is_none()
-        {
-            self.kill(Some(slot), Cause::TimedOut { after });
-            return None;
-        }
-        next.filter(|_| self.doomed.is_none()).map(Duration::from_nanos)
+        Ok(next.map(Duration::from_nanos))
     }
 
     /// It has ended: what it had started is lost, or tried again; what it had not is as if it had never been here.

@@ -375,17 +375,14 @@ impl Office {
     /// The keeper's look: what is late, who is stuck, who is missing. Gives when to look again, and how many workers to start; `None`
     /// when nothing is left to be kept.
     pub(super) fn keep(&self) -> Option<(Option<Instant>, Vec<u64>)> {
-        self.change(|state, _| {
+        self.change(|state, post| {
             let now = Instant::now();
             let mut next: Vec<Instant> = Vec::new();
+            let mut back = Vec::new();
             for member in &mut state.members {
-                next.extend(member.check_times().and_then(|left| now.checked_add(left)));
-                match member.kill_at {
-                    Some(at) if at <= now => member.kill(None, Cause::Cancelled),
-                    Some(at) => next.push(at),
-                    None => {}
-                }
+                next.extend(member.check_times(now, post, &mut back));
             }
+            back.into_iter().rev().for_each(|job| state.queue.push_front(job));
             next.extend(state.share(now, self.settings.concurrency));
             let starts = self.staff(state, now, &mut next);
             next.extend(self.dismiss_idle(state, now));
