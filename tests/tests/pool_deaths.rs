@@ -10,10 +10,10 @@ use std::os::fd::OwnedFd;
 use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use procession::pipe::Sender;
@@ -273,6 +273,18 @@ async fn echoes(n: u64, pause: Duration) -> u64 {
     n
 }
 
+/// Says that it has started, and takes so long.
+#[process]
+fn lasts(n: u64, time: Duration, mut started: Sender<()>) -> Result<u64, Failure> {
+    let begun = Instant::now();
+    started.blocking_send(())?;
+    started.blocking_flush()?;
+    while begun.elapsed() < time {
+        std::hint::spin_loop();
+    }
+    Ok(n)
+}
+
 /// Takes memory until there is none.
 #[process]
 fn devours() {
@@ -386,6 +398,38 @@ isolated! {
             }
         }
         assert!(done > 10 && given_up > 10, "{done} done, {given_up} given up");
+        in_time(pool.close()).await.unwrap();
+    }
+
+    /// A task that ends at the moment at which its worker is to be killed for it costs none of those behind it.
+    #[limit(120)]
+    async fn rr7_given_up_at_the_last_moment() {
+        let pool = Pool::new(1).await.unwrap();
+        let mut random = Random(u64::from(std::process::id()));
+        for round in 0..60_u64 {
+            let (sender, mut started) = simplex().unwrap();
+            // What is given up has 50 ms.
+            let limit = Duration::from_millis(if round % 2 == 0 { 50 } else { 10 });
+            let time = (limit + Duration::from_micros(random.below(1500))).saturating_sub(Duration::from_micros(500));
+            let call = lasts(round, time, sender);
+            let task = in_time(pool.submit(if round % 2 == 0 { call } else { call.timeout(limit) })).await.unwrap();
+            in_time(started.recv()).await.unwrap().unwrap();
+            let behind: Vec<_> = (0..3).map(|n| pool.run(square(n))).collect();
+            let behind = async {
+                let mut behind = futures::future::try_join_all(behind);
+                assert!((&mut behind).now_or_never().is_none_or(|ended| ended.is_ok()));
+                if round % 2 == 0 {
+                    task.abort();
+                }
+                (behind.await, task.await)
+            };
+            let (behind, task) = in_time(behind).await;
+            assert_eq!(behind.unwrap(), [0, 1, 4], "in round {round}");
+            match task {
+                Ok(value) => assert_eq!(value.unwrap(), round),
+                Err(error) => assert!(error.is_timeout() || *error.cause() == Cause::Cancelled, "{error}"),
+            }
+        }
         in_time(pool.close()).await.unwrap();
     }
 
