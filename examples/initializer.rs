@@ -46,7 +46,7 @@ pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     pool.close().await?;
 
     let failed = Pool::builder().workers(2).init(prepare(String::new())).build().await;
-    println!("{}", failed.map(drop).unwrap_err().cause());
+    println!("{}", failed.map(drop).expect_err("it has nothing to load").cause());
     Ok(())
 }
 // ANCHOR_END: main

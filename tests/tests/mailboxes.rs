@@ -298,7 +298,7 @@ isolated! {
             in_time(outbox.send(message[..length].to_vec())).await.unwrap();
             for deliveries in 1..4 {
                 let delivery = in_time(inbox.recv_ack()).await.unwrap();
-                assert_eq!((delivery.deliveries(), &**delivery == &message[..length]), (deliveries, true));
+                assert_eq!((delivery.deliveries(), **delivery == message[..length]), (deliveries, true));
             }
             assert!(in_time(inbox.recv_ack()).await.unwrap().ack() == message[..length]);
         }
