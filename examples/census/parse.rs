@@ -60,6 +60,7 @@ pub(crate) enum Kind {
     Other,
 }
 
+// ANCHOR: worker
 /// What each worker does first. What a parser says when it dies would run through the progress bar; what it died of is in the outcome.
 #[process]
 pub(crate) fn be_silent() -> Result<(), Failure> {
@@ -76,6 +77,7 @@ pub(crate) fn be_silent() -> Result<(), Failure> {
 pub(crate) fn parse(number: usize, path: OsString) -> (usize, Result<FileReport, Failure>) {
     (number, report(path.as_ref()))
 }
+// ANCHOR_END: worker
 
 /// Any error can be a [`Failure`], which can travel: here, that of a file that cannot be read.
 fn report(path: &Path) -> Result<FileReport, Failure> {

@@ -43,11 +43,13 @@ pub(crate) async fn census(
 ) -> Result<Ending> {
     let began = Instant::now();
     let mut census = Census::default();
+    // ANCHOR: pool
     let pool = Pool::builder().name("census").workers(jobs.get()).init(be_silent()).max_rss(TOO_LARGE);
     let pool = pool.build().await.context("there is nobody to parse")?;
     let files = sources.iter().cloned().map(PathBuf::into_os_string).enumerate();
     let parsing = pool.map(|(number, path)| parse(number, path), files).timeout(timeout);
     let mut outcomes = parsing.on_progress(|done| bar.set_position(done)).unordered();
+    // ANCHOR_END: pool
     let mut interrupted = pin!(interrupted);
     loop {
         let outcome = tokio::select! {

@@ -65,6 +65,9 @@ fn outputs_are_what_the_programs_print() {
         "held",
         "many_locks",
         "corpus",
+        "squares",
+        "initializer",
+        "pool",
     ] {
         assert!(shown.iter().any(|(_, (shown, _))| *shown == name), "no document shows what {name} prints");
     }
