@@ -48,8 +48,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // ANCHOR: cancel
     let task = pool.submit(parse("hangs".into())).await?;
     task.abort();
-    if let Err(error) = task.await {
-        println!("what is aborted {}", error.cause());
+    if let Err(aborted) = task.await {
+        println!("what is aborted {}", aborted.cause());
     }
     let given_up = timeout(Duration::from_millis(20), pool.run(parse("hangs".into()))).await;
     println!("given up: {}", given_up.is_err());
