@@ -194,18 +194,27 @@ impl fmt::Debug for Job {
 /// Outcomes on their way to those who wait for them: gathered while a lock is held, and delivered after that, because whoever
 /// hears of them may call anything.
 #[derive(Default)]
-pub(super) struct Post(Vec<(Arc<dyn Replies>, Vec<Outcome>)>);
+pub(super) struct Post {
+    outcomes: Vec<(Arc<dyn Replies>, Vec<Outcome>)>,
+    /// Jobs of which nobody hears. With them may go a waker, which is somebody else's code, too.
+    forgotten: Vec<Job>,
+}
 
 impl Post {
     pub(super) fn add(&mut self, replies: &Arc<dyn Replies>, outcome: Outcome) {
-        match self.0.last_mut() {
+        match self.outcomes.last_mut() {
             Some((last, outcomes)) if Arc::ptr_eq(last, replies) => outcomes.push(outcome),
-            _ => self.0.push((Arc::clone(replies), vec![outcome])),
+            _ => self.outcomes.push((Arc::clone(replies), vec![outcome])),
         }
     }
 
+    /// Drops a job when the rest is delivered.
+    pub(super) fn forget(&mut self, job: Job) {
+        self.forgotten.push(job);
+    }
+
     pub(super) fn deliver(self) {
-        self.0.into_iter().for_each(|(replies, outcomes)| replies.deliver(outcomes));
+        self.outcomes.into_iter().for_each(|(replies, outcomes)| replies.deliver(outcomes));
     }
 }
 

@@ -532,7 +532,7 @@ impl Member {
             if is_done || mark != Mark::Returned {
                 list.take().into_iter().for_each(|list| self.post(list, elapsed, post));
             }
-            self.settle(slot, elapsed);
+            self.settle(slot, elapsed, post);
         }
         Ok(any)
     }
@@ -580,7 +580,7 @@ impl Member {
                 placed.job.outcome(item, Some(pid), result.map(Packet::from).map_err(Cause::from), 0);
             post.add(&placed.job.replies, outcome);
         }
-        self.settle(slot, 0);
+        self.settle(slot, 0, post);
         Ok(())
     }
 
@@ -596,7 +596,7 @@ impl Member {
     }
 
     /// Frees a slot whose job is done.
-    fn settle(&mut self, slot: u16, elapsed: u64) {
+    fn settle(&mut self, slot: u16, elapsed: u64, post: &mut Post) {
         let place = &mut self.slots[usize::from(slot)];
         let Some(placed) = place.placed.take_if(|placed| placed.is_done()) else { return };
         self.placed -= 1;
@@ -618,6 +618,9 @@ impl Member {
         self.given_up -= usize::from(placed.given_up);
         if self.given_up == 0 {
             self.kill_at = None;
+        }
+        if placed.given_up {
+            post.forget(placed.job);
         }
     }
 
@@ -820,6 +823,7 @@ impl Member {
             let Some(placed) = place.placed.take() else { continue };
             placed.job.replies.placed(placed.job.key, None);
             if placed.given_up {
+                post.forget(placed.job);
                 continue;
             }
             if self.board.is_offered(usize::from(slot), turn) {
