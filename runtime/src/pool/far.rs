@@ -22,7 +22,7 @@ use super::stats::Stats;
 use super::which::{Function, Which};
 use crate::control::Control;
 use crate::error::{Cause, ProcessError};
-use crate::pipe::{Receiver, Sender};
+use crate::pipe::{Receiver, SendError, Sender};
 use crate::wire::{Limits, Packet};
 
 /// How many jobs of one process wait in another's pool at most; more wait in the pipe.
@@ -109,15 +109,18 @@ impl Far {
         let (state, ended, killed) = (Mutex::default(), CancellationToken::new(), CancellationToken::new());
         let width = usize::try_from(width).unwrap_or(1).max(1);
         let desk = Arc::new(Desk { state, requests, width, ended, killed });
-        let weak = Arc::downgrade(&desk);
+        let (weak, asking) = (Arc::downgrade(&desk), Arc::downgrade(&desk));
         let (killed, ended) = (desk.killed.clone(), desk.ended.clone());
         Control::get()?.run(async move {
             let ask = async {
                 while let Some(request) = wanted.recv().await {
-                    if link.send(request).await.is_err() {
-                        return;
+                    match link.send(request).await {
+                        Ok(()) => link.write_now(),
+                        Err(SendError::Encode(Request::Job { id, .. }, error)) => {
+                            asking.upgrade().iter().for_each(|desk| desk.refuse(id, &error.clone().into()));
+                        }
+                        Err(_gone) => return,
                     }
-                    link.write_now();
                 }
             };
             let hear = async {
@@ -159,6 +162,19 @@ impl Desk {
                 state.asked.remove(&id);
             }
             state.done += 1;
+            self.end_if_done(&state);
+        }
+        post.deliver();
+    }
+
+    /// A job cannot go there.
+    fn refuse(&self, id: u64, cause: &Cause) {
+        let mut post = Post::default();
+        {
+            let mut state = self.state();
+            if let Some(asked) = state.asked.remove(&id) {
+                asked.job.fail_all(cause, &mut post);
+            }
             self.end_if_done(&state);
         }
         post.deliver();
@@ -302,7 +318,13 @@ pub(super) async fn serve(
 
 async fn tell(delivered: &mut UnboundedReceiver<Answer>, answers: &mut Sender<Answer>) {
     while let Some(answer) = delivered.recv().await {
-        if answers.send(answer).await.is_err() {
+        let sent = match answers.send(answer).await {
+            Err(SendError::Encode(answer, error)) => {
+                answers.send(Answer { result: Err(error.into()), ..answer }).await
+            }
+            sent => sent,
+        };
+        if sent.is_err() {
             return;
         }
         if delivered.is_empty() {

@@ -28,7 +28,10 @@ pub(super) struct Settings {
 /// What a message of a pool's own takes, besides what is in it.
 const FRAME: u64 = 4 << 10;
 
+/// What it may take whatever the limits are: lists of short arguments, and what a worker says of a panic.
+const LEAST: u64 = 1 << 20;
+
 /// The limits of a message in which a message of a task's stands.
 pub(super) fn with_frame(limits: Limits) -> Limits {
-    Limits { max_message: limits.max_message.saturating_add(FRAME), max_heap: None, ..limits }
+    Limits { max_message: limits.max_message.max(LEAST).saturating_add(FRAME), max_heap: None, ..limits }
 }

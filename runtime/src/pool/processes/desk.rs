@@ -13,7 +13,7 @@ use super::letter::{Answer, Head, Mark, Order};
 use super::ring::{Reader, Writer, words_of};
 use crate::entry::Entry;
 use crate::link::Report;
-use crate::pipe::{Receiver, Sender};
+use crate::pipe::{Receiver, SendError, Sender};
 use crate::pool::enclosed::Enclosed;
 use crate::pool::which::Function;
 use crate::sys;
@@ -286,8 +286,15 @@ impl Desk {
 
     /// Sends a letter, at once.
     pub(super) fn say(&mut self, answer: Answer) {
-        // An error means that the pool is gone, or that a letter of nothing but words is too long.
-        drop(self.answers.blocking_send(answer));
+        if let Err(SendError::Encode(answer, error)) = self.answers.blocking_send(answer) {
+            // Nothing is as long as that but the words of an error.
+            let reason = format!("what became of it cannot be told: {error}");
+            let result = Err(Report::Refused { reason });
+            if let Answer::Done { slot, item, .. } = answer {
+                drop(self.answers.blocking_send(Answer::Done { slot, item, result }));
+            }
+        }
+        // Another error means that the pool is gone.
         drop::<io::Result<()>>(self.answers.blocking_flush());
     }
 

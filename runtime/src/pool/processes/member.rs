@@ -21,7 +21,7 @@ use crate::pool::settings::Settings;
 use crate::pool::stats::{Slowest, WorkerState, WorkerStats};
 use crate::pool::which::Which;
 use crate::signaler::Signaler;
-use crate::wire::Packet;
+use crate::wire::{Limits, Packet};
 
 /// How much work a worker is given ahead.
 const AHEAD: Duration = Duration::from_millis(2);
@@ -83,6 +83,7 @@ pub(super) struct Member {
     order: VecDeque<(u16, u64)>,
     placed: usize,
     concurrency: usize,
+    limits: Limits,
     /// The time that an item takes, smoothed, in nanoseconds; none is known before the first.
     pace: Option<u64>,
     /// Whether it has been taken to be stopped, and was not heard since: others are given jobs before it.
@@ -202,6 +203,7 @@ impl Member {
             order: VecDeque::new(),
             placed: 0,
             concurrency: settings.concurrency,
+            limits: settings.limits,
             pace: None,
             is_doubtful: false,
             busy: Duration::ZERO,
@@ -313,7 +315,8 @@ impl Member {
         if !self.jobs.has_room(self.board.jobs(), (SHORT / 8 + 3) as u64) {
             return Some((job, None));
         }
-        let function = match self.function(&job.which) {
+        let function = self.check(&job).and_then(|()| self.function(&job.which));
+        let function = match function {
             Ok(function) => function,
             Err(cause) => return Some((job, Some(cause))),
         };
@@ -340,6 +343,15 @@ impl Member {
         self.placed += 1;
         self.retires |= self.may_do() == 0;
         None
+    }
+
+    /// Whether a job is within the pool's limits. Those of a list are looked at by the worker, one by one.
+    fn check(&self, job: &Job) -> Result<(), Cause> {
+        let (size, limit) = (job.packet.bytes.len() as u64, self.limits.max_message);
+        if job.count == 1 && size > limit {
+            return Err(Cause::TooLarge { size, limit });
+        }
+        Ok(self.limits.check_handles(job.packet.handles.len())?)
     }
 
     fn free_slot(&mut self) -> Option<u16> {

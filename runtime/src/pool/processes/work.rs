@@ -18,7 +18,7 @@ use crate::entry::{Body, Entry};
 use crate::link::Report;
 use crate::pool::enclosed::Enclosed;
 use crate::pool::which::Function;
-use crate::wire::{Limits, Packet};
+use crate::wire::{EncodeError, Limits, Packet};
 use crate::{panic, sys};
 
 /// What a worker does first.
@@ -163,7 +163,7 @@ impl Worker {
         running.push(
             async move {
                 let run = AssertUnwindSafe(async move {
-                    let function = prepare(arguments, limits).map_err(Report::Decode)?;
+                    let function = prepare(checked(arguments, limits)?, limits).map_err(Report::Decode)?;
                     function.await.map_err(Report::Encode)
                 });
                 let caught = run.catch_unwind();
@@ -205,6 +205,7 @@ impl Hands {
 
     fn run_or_unwind(&mut self, entry: &'static Entry, arguments: Packet) -> Result<Packet, Report> {
         let limits = self.limits;
+        let arguments = checked(arguments, limits)?;
         match entry.body {
             Body::Plain { prepare } => {
                 let function = prepare(arguments, limits).map_err(Report::Decode)?;
@@ -233,6 +234,12 @@ impl Hands {
             Vacant(place) => Ok(place.insert(boot::runtime(threads)?)),
         }
     }
+}
+
+/// Arguments that are within the limits: of those that stand in a list nobody has seen it before.
+fn checked(arguments: Packet, limits: Limits) -> Result<Packet, Report> {
+    let (size, limit) = (arguments.bytes.len() as u64, limits.max_message);
+    if size > limit { Err(Report::Encode(EncodeError::TooLarge { size, limit })) } else { Ok(arguments) }
 }
 
 fn told(payload: &(dyn Any + Send)) -> Report {
