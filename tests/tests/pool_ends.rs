@@ -5,15 +5,18 @@
 use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures::executor::block_on;
 use futures::{FutureExt, StreamExt};
 use procession::pipe::Sender;
 use procession::pool::{Close, Task};
-use procession::{Cause, Failure, Pool, process, simplex};
+use procession::{Cause, Failure, Limits, Pool, ProcessError, process, simplex};
 use procession_tests::{children_of, eventually, eventually_async, info, isolated, open_fds, patience};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use serde::{Deserialize, Serialize, Serializer};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 use tracing_subscriber::layer::SubscriberExt;
@@ -76,6 +79,58 @@ fn begins(well: bool) -> Result<(), Failure> {
 #[process]
 fn begins_slowly() {
     std::thread::sleep(Duration::from_millis(700));
+}
+
+#[process]
+fn measures(bytes: Bytes) -> u64 {
+    bytes.len() as u64
+}
+
+#[process]
+fn fills(length: usize) -> Bytes {
+    Bytes::from(vec![7; length])
+}
+
+#[process]
+fn panics(length: usize) {
+    panic!("{}", "?".repeat(length));
+}
+
+/// What cannot be written, for a long reason.
+#[derive(Debug, Deserialize)]
+struct Unwritable;
+
+impl Serialize for Unwritable {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("never written, ".repeat(200_000)))
+    }
+}
+
+#[process]
+fn gives_nothing() -> Unwritable {
+    Unwritable
+}
+
+/// Asks a pool of its parent's for more than that takes, and then for what it does.
+#[process]
+async fn delegates(pool: Pool, length: usize) -> Result<(String, u64), Failure> {
+    let refused = pool.run(measures(vec![7; length].into()).max_message(64 << 20)).await.unwrap_err();
+    Ok((format!("{:?}", refused.cause()), pool.run(square(3)).await?))
+}
+
+/// A waker that looks at a pool when it is dropped or woken.
+struct Looks(Pool);
+
+impl Wake for Looks {
+    fn wake(self: Arc<Self>) {
+        drop(self.0.stats());
+    }
+}
+
+impl Drop for Looks {
+    fn drop(&mut self) {
+        drop(self.0.stats());
+    }
 }
 
 /// Counts warnings of ours.
@@ -313,6 +368,50 @@ isolated! {
             }
         }
         assert!(failures > 10, "{failures} of them");
+    }
+
+    /// What exceeds a pool's own limits is refused, whatever the call says, alone or in a list, from here or from elsewhere; and what is
+    /// said of errors comes through, however little a message may have.
+    async fn what_a_pool_does_not_take() {
+        const LIMIT: u64 = 1000;
+        let limits = Limits::DEFAULT.max_message(LIMIT);
+        let pool = Pool::builder().workers(1).limits(limits).build().await.unwrap();
+        let is_refused = |error: &ProcessError| matches!(error.cause(), Cause::TooLarge { limit: LIMIT, .. });
+        let call = |length: usize| measures(vec![7; length].into()).max_message(64 << 20);
+        for length in [1000, 5000, 100_000, 2 << 20] {
+            let error = in_time(pool.run(call(length))).await.unwrap_err();
+            assert!(is_refused(&error), "{length}: {error}");
+            let values: Vec<_> =
+                in_time(pool.map(call, [10, length, 20]).chunk(3).ordered().collect()).await;
+            assert_eq!((values[0].as_ref().unwrap(), values[2].as_ref().unwrap()), (&10, &20));
+            assert!(is_refused(values[1].as_ref().unwrap_err()), "{length}: {values:?}");
+            let error = in_time(pool.run(fills(length))).await.unwrap_err();
+            assert!(is_refused(&error), "{length}: {error}");
+            let (refused, nine) = in_time(delegates(pool.clone(), length)).await.unwrap().unwrap();
+            assert!(refused.starts_with("TooLarge") && nine == 9, "{length}: {refused}");
+        }
+        assert!(in_time(pool.run(panics(100_000))).await.unwrap_err().is_panic());
+        let error = in_time(pool.run(gives_nothing())).await.unwrap_err();
+        assert!(error.to_string().len() < 10_000, "{} bytes of reasons", error.to_string().len());
+        let values = in_time(pool.map(square, 0..20_000)).await.unwrap();
+        assert_eq!(values.len(), 20_000);
+        in_time(pool.close()).await.unwrap();
+    }
+
+    /// Wakers are somebody else's code: whatever they call when they are dropped, the pool is not in the middle of something.
+    async fn wakers_may_call_the_pool() {
+        let pool = Pool::new(1).await.unwrap();
+        for _ in 0..3 {
+            let (sender, mut started) = simplex().unwrap();
+            let mut run = pool.run(forever(sender));
+            let waker = Waker::from(Arc::new(Looks(pool.clone())));
+            assert!(run.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
+            drop(waker);
+            in_time(started.recv()).await.unwrap().unwrap();
+            drop(run);
+            assert_eq!(in_time(pool.run(square(3))).await.unwrap(), 9);
+        }
+        in_time(pool.close()).await.unwrap();
     }
 
     /// F29: a task's time begins when it does, however long its worker took to begin.
