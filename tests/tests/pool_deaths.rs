@@ -449,14 +449,19 @@ isolated! {
 #[test]
 fn rr3_after_any_instruction() -> Result<(), NotPassed> {
     needing("right to trace others, as root has", is_root(), || {
-        let test = Isolated::new(module_path!(), "rr3_after_any_instruction").limit(patience(300 * SECOND));
-        test.run_async(any_instruction)
+        let limit = patience(60 * SECOND + 3 * SECOND * u32::try_from(wanted_steps()).unwrap());
+        Isolated::new(module_path!(), "rr3_after_any_instruction").limit(limit).run_async(any_instruction)
     })
+}
+
+/// How many workers to step through.
+fn wanted_steps() -> u64 {
+    number("PROCESSION_STEPS").unwrap_or(30)
 }
 
 async fn any_instruction() {
     let seed = number("PROCESSION_SEED").unwrap_or_else(|| std::process::id().into());
-    let kills = number("PROCESSION_STEPS").unwrap_or(30);
+    let kills = wanted_steps();
     println!("PROCESSION_SEED={seed}");
     let mut random = Random(seed);
     let pool = Pool::new(1).await.unwrap();

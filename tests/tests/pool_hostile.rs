@@ -16,6 +16,7 @@ use procession::pipe::{Receiver, Sender};
 use procession::pool::Task;
 use procession::{Cause, Failure, Limits, Passed, Pool, ProcessError, process, simplex};
 use procession_tests::{eventually_async, info, isolated, open_fds, patience, state};
+use rustix::fs::{FallocateFlags, fallocate, ftruncate};
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg, shutdown};
 use rustix::process::{
@@ -146,6 +147,8 @@ enum Trick {
     HangsUp,
     /// It says that a letter will come, and no more.
     Promises,
+    /// It takes the memory out of the board, as far as that goes.
+    Holes,
     /// It stops itself.
     Stops,
     /// It says that it has not started.
@@ -185,6 +188,13 @@ fn hostile(tricks: Vec<Trick>, pool: u32) {
             }
             Trick::Promises => {
                 board.leave(MAILED, own, 0, 0, &[]);
+                write(&answers, &frame(LOOK));
+            }
+            Trick::Holes => {
+                ftruncate(&board.0, 0).unwrap_err();
+                ftruncate(&board.0, 1 << 30).unwrap_err();
+                let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                fallocate(&board.0, hole, 0, at::END * 8).unwrap();
                 write(&answers, &frame(LOOK));
             }
             Trick::Stops => kill_process(getpid(), Signal::STOP).unwrap(),
@@ -510,10 +520,12 @@ isolated! {
             vec![Trick::Letter(half.clone())],
             vec![Trick::Promises, Trick::Letter(half.clone()), Trick::Stops],
             vec![Trick::Babbles],
+            vec![Trick::Holes],
         ];
         for tricks in tricks {
             let error = comes_of(&pool, tricks.clone()).await.unwrap_err();
-            assert!(error.is_timeout(), "{tricks:?}: {error}");
+            let is_found_out = tricks == [Trick::Holes] && matches!(error.cause(), Cause::BadMessage { .. });
+            assert!(error.is_timeout() || is_found_out, "{tricks:?}: {error}");
         }
         for tricks in [vec![Trick::HangsUp], vec![Trick::Letter(half), Trick::HangsUp]] {
             let beside = Beside::start(&pool).await;

@@ -19,6 +19,10 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// How long it is until the next kill at most, in microseconds.
 const PAUSE: u64 = 8000;
 
+/// How many results are awaited between two kills, for a while: an item that is tried again with each new worker, and has done nothing
+/// yet each time that one is killed, is soon poisoned.
+const RESULTS: u64 = 30;
+
 /// Some give much, some take a while, some of those lie idle meanwhile.
 #[process]
 async fn work(n: u64) -> (u64, Bytes) {
@@ -104,7 +108,15 @@ fn send(pid: u32, signal: Signal) -> bool {
 async fn kills(pool: &Pool, kills: u64, mut random: Random) -> u64 {
     let (mut killed, mut stops, mut stopped) = (0, 0, Vec::new());
     while killed < kills {
+        let before = pool.stats().done;
         sleep(Duration::from_micros(random.below(PAUSE))).await;
+        // Those that are stopped give none.
+        for _ in 0..20 {
+            if pool.stats().done >= before + RESULTS {
+                break;
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
         let pids: Vec<u32> = pool.stats().workers.iter().map(|worker| worker.pid).collect();
         if pids.is_empty() {
             continue;
@@ -156,7 +168,7 @@ async fn run(pool: &Pool, count: u64, seed: u64) {
     println!("{stops} stops; in order {ordered:?}; as it came {unordered:?}; without another try {once:?}");
     assert_eq!((ordered.lost, unordered.lost), (0, 0), "what is tried again is not lost");
     let poisoned = ordered.poisoned + unordered.poisoned;
-    assert!(poisoned <= 1 + count / 50, "{poisoned} items are poisoned by bad luck");
+    assert!(poisoned <= 2 + count / 50, "{poisoned} items are poisoned by bad luck");
     assert!(once.lost <= killed.into_inner() && once.poisoned == 0, "more are lost than were killed");
     assert!(ordered.items > count && unordered.items > count, "hardly anything was done");
     eventually_async(LIMIT, || pool.stats().workers.len() == WORKERS).await;
