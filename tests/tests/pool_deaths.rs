@@ -413,7 +413,8 @@ isolated! {
             let time = (limit + Duration::from_micros(random.below(1500))).saturating_sub(Duration::from_micros(500));
             let call = lasts(round, time, sender);
             let task = in_time(pool.submit(if round % 2 == 0 { call } else { call.timeout(limit) })).await.unwrap();
-            in_time(started.recv()).await.unwrap().unwrap();
+            // Where the machine is slow it is late before it has said so.
+            in_time(started.recv()).await.unwrap();
             let behind: Vec<_> = (0..3).map(|n| pool.run(square(n))).collect();
             let behind = async {
                 let mut behind = futures::future::try_join_all(behind);

@@ -147,7 +147,7 @@ async fn kills(pool: &Pool, kills: u64, mut random: Random) -> u64 {
 }
 
 /// Maps while workers are killed: in order and as it comes, with another try and without.
-async fn run(pool: &Pool, count: u64, seed: u64) {
+async fn run(pool: &Pool, count: u64, seed: u64, concurrency: usize) {
     let over = Arc::new(AtomicBool::new(false));
     let killed = AtomicU64::new(0);
     let items = |over: &Arc<AtomicBool>| {
@@ -168,8 +168,9 @@ async fn run(pool: &Pool, count: u64, seed: u64) {
     println!("{stops} stops; in order {ordered:?}; as it came {unordered:?}; without another try {once:?}");
     assert_eq!((ordered.lost, unordered.lost), (0, 0), "what is tried again is not lost");
     let poisoned = ordered.poisoned + unordered.poisoned;
-    assert!(poisoned <= 2 + count / 50, "{poisoned} items are poisoned by bad luck");
-    assert!(once.lost <= killed.into_inner() && once.poisoned == 0, "more are lost than were killed");
+    assert!(poisoned <= concurrency as u64 * (2 + count / 50), "{poisoned} items are poisoned by bad luck");
+    let started = killed.into_inner() * concurrency as u64;
+    assert!(once.lost <= started && once.poisoned == 0, "more are lost than were killed");
     assert!(ordered.items > count && unordered.items > count, "hardly anything was done");
     eventually_async(LIMIT, || pool.stats().workers.len() == WORKERS).await;
 }
@@ -184,10 +185,13 @@ pub(crate) fn pool(kills: u64, seed: u64) {
     runtime.block_on(async { Pool::new(1).await.unwrap().close().await.unwrap() });
     let before = held();
     runtime.block_on(async {
-        let pool = Pool::new(WORKERS).await.unwrap();
-        run(&pool, kills, seed).await;
-        println!("{}", pool.stats());
-        timeout(patience(LIMIT), pool.close()).await.expect("it closes").unwrap();
+        // With one task in each worker, and with several.
+        for (concurrency, kills) in [(1, kills - kills / 4), (3, kills / 4)] {
+            let pool = Pool::builder().workers(WORKERS).concurrency(concurrency).build().await.unwrap();
+            run(&pool, kills, seed, concurrency).await;
+            println!("{}", pool.stats());
+            timeout(patience(LIMIT), pool.close()).await.expect("it closes").unwrap();
+        }
     });
     eventually(LIMIT, || held() == before);
 }
