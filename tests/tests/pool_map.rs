@@ -198,6 +198,14 @@ isolated! {
         in_time(pool.close()).await.unwrap();
     }
 
+    /// Of those that come at the same time, too.
+    async fn the_first_of_many_errors_is_given() {
+        let pool = Pool::new(1).await.unwrap();
+        let refused = in_time(pool.map(|n| square(n).env("LANG", "C"), 0..3)).await.unwrap_err();
+        assert_eq!(refused.name(), "square[0]");
+        pool.close().await.unwrap();
+    }
+
     async fn each_error_has_its_place_in_a_stream() {
         let pool = Pool::new(2).await.unwrap();
         let values: Vec<_> = in_time(pool.map(|n| panics_on(n % 10, 3), 0..50).chunk(4).ordered().collect()).await;

@@ -221,7 +221,8 @@ impl<'a, T> Course<'a, T> {
         self.arrived += 1;
         match (order, value) {
             (Order::Arrival, value) => self.come.push_back(Some(value)),
-            (Order::Collected, Err(error)) => self.error = Some(error),
+            // The first of those that come at the same time.
+            (Order::Collected, Err(error)) => _ = self.error.get_or_insert(error),
             // The next one of those that are collected.
             (Order::Collected, Ok(value)) if key == self.given && self.come.is_empty() => {
                 self.values.push(value);

@@ -238,7 +238,7 @@ impl Member {
             name: self.signaler.name().to_owned(),
             pid: self.pid(),
             state,
-            tasks: self.done,
+            tasks: self.tasks_done(),
             busy: self.busy,
             idle: self.ready.elapsed().saturating_sub(self.busy),
             start,
@@ -634,6 +634,14 @@ impl Member {
         if placed.given_up {
             post.forget(placed.job);
         }
+    }
+
+    /// How many tasks it has done, those of a list that is under way among them.
+    pub(super) fn tasks_done(&self) -> u64 {
+        let placed = self.slots.iter().filter_map(|slot| slot.placed.as_ref());
+        let of_lists =
+            placed.map(|placed| u64::from(placed.finished).saturating_sub(placed.awaited.len() as u64));
+        self.done + of_lists.sum::<u64>()
     }
 
     /// Takes back a job that it has not started, the last one first.

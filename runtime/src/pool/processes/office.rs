@@ -185,7 +185,7 @@ impl Office {
                 starting: state.starting,
                 queued: state.queue.iter().map(|job| job.count as usize).sum(),
                 unfinished: members.iter().map(|member| member.unfinished()).sum(),
-                done: state.done + members.iter().map(|member| member.done).sum::<u64>(),
+                done: state.done + members.iter().map(|member| member.tasks_done()).sum::<u64>(),
                 ended: state.ended.clone(),
                 slowest: slowest.into_inner(),
             }
@@ -300,10 +300,10 @@ impl Office {
             let mut again = Vec::new();
             // What it has written to the end counts. If that is nonsense the rest is lost with it.
             drop(member.collect(post, &mut again));
-            state.done += member.done;
+            state.done += member.tasks_done();
             state.slowest.merge(&member.slowest);
             state.count_end(member.why_it_leaves(&cause));
-            let has_done_nothing = member.done == 0 && !member.has_begun() && !member.retires;
+            let has_done_nothing = member.tasks_done() == 0 && !member.has_begun() && !member.retires;
             again.extend(member.bury(cause.clone(), post));
             match state.phase {
                 Phase::Over => {}
