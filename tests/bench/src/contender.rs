@@ -25,6 +25,8 @@ pub trait Contender {
 #[derive(Debug, Default)]
 pub struct Peer {
     processes: Vec<Process<Result<(), Failure>>>,
+    /// Those that somebody else ends.
+    others: Vec<u32>,
 }
 
 impl Peer {
@@ -57,6 +59,13 @@ impl Peer {
         Ok(self)
     }
 
+    /// Counts the time of other processes, too, which somebody else ends.
+    #[must_use]
+    pub fn beside(mut self, pids: impl IntoIterator<Item = u32>) -> Self {
+        self.others.extend(pids);
+        self
+    }
+
     /// Waits for the end of each.
     ///
     /// # Errors
@@ -71,8 +80,9 @@ impl Peer {
     /// The time of processors that it has used so far, and this process with it.
     fn processor_time(&self) -> io::Result<Duration> {
         let mut used = Duration::from(ClockId::CLOCK_PROCESS_CPUTIME_ID.now()?);
-        for process in &self.processes {
-            let pid = i32::try_from(process.pid()).map_err(io::Error::other)?;
+        let pids = self.processes.iter().map(Process::pid).chain(self.others.iter().copied());
+        for pid in pids {
+            let pid = i32::try_from(pid).map_err(io::Error::other)?;
             used += Duration::from(ClockId::pid_cpu_clock_id(Pid::from_raw(pid))?.now()?);
         }
         Ok(used)

@@ -8,6 +8,7 @@
 //! | `cargo bench -p procession-bench --bench pipes` | messages through pipes: round trips, one way, long bodies, handles |
 //! | `cargo bench -p procession-bench --bench shared` | locks, events, barriers and blobs in shared memory; what a death costs the next owner |
 //! | `cargo bench -p procession-bench --bench mailboxes` | messages through mailboxes: round trips, one way, many that send and receive |
+//! | `cargo bench -p procession-bench --bench pool` | tasks in a pool: trivial ones, long ones, large ones; how their cost develops with their number |
 //! | `cargo bench -p procession-bench --bench idle` | the memory of a child that waits |
 //!
 //! Times differ from machine to machine and from hour to hour. What counts are ratios within one run.
