@@ -70,8 +70,13 @@ pub(crate) struct Reading<T> {
 
 enum Awaited<T> {
     NotYet,
-    Running { value: Value<T>, cancels_when_dropped: DropGuard },
+    Running(Box<Running<T>>),
     Done,
+}
+
+struct Running<T> {
+    value: Value<T>,
+    cancels_when_dropped: DropGuard,
 }
 
 impl<T> Call<T> {
@@ -81,7 +86,7 @@ impl<T> Call<T> {
     {
         let plan = Plan {
             entry,
-            arguments: arguments.into_parcel().map(Packet::from),
+            arguments: arguments.into_arguments(),
             name: None,
             timeout: None,
             limits: Limits::DEFAULT,
@@ -264,17 +269,15 @@ impl<T> Future for Call<T> {
             // A call that cannot be ordered is done with.
             call.awaited = Awaited::Done;
             let Ordered { value, guard, .. } = order(call.plan.take(), call.read, true)?;
-            call.awaited = Awaited::Running { value, cancels_when_dropped: guard };
+            call.awaited = Awaited::Running(Box::new(Running { value, cancels_when_dropped: guard }));
         }
-        let Awaited::Running { value, .. } = &mut call.awaited else {
+        let Awaited::Running(running) = &mut call.awaited else {
             return Poll::Ready(Err(ProcessError::new(call.plan.display_name(), None, Cause::Taken)));
         };
-        let ended = std::task::ready!(value.poll(context));
-        if let Awaited::Running { cancels_when_dropped, .. } =
-            std::mem::replace(&mut call.awaited, Awaited::Done)
-        {
+        let ended = std::task::ready!(running.value.poll(context));
+        if let Awaited::Running(running) = std::mem::replace(&mut call.awaited, Awaited::Done) {
             // Its process may still be on its way out.
-            drop(cancels_when_dropped.disarm());
+            drop(running.cancels_when_dropped.disarm());
         }
         Poll::Ready(ended)
     }
@@ -284,7 +287,7 @@ impl<T> fmt::Debug for Call<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.awaited {
             Awaited::NotYet => "not started",
-            Awaited::Running { .. } => "running",
+            Awaited::Running(_) => "running",
             Awaited::Done => "done",
         };
         write!(f, "Call({:?}, {state})", self.plan.display_name())

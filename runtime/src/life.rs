@@ -231,7 +231,7 @@ impl<'a> Life<'a> {
             max_message: plan.limits.max_message,
             max_handles: plan.limits.max_handles,
             prepare_limit: START_LIMIT
-                + Duration::from_secs(plan.arguments.as_ref().map_or(0, |it| it.bytes.len() as u64 >> 20)),
+                + Duration::from_secs(plan.arguments.as_ref().map_or(0, |it| it.bytes().len() as u64 >> 20)),
             phase: Phase::Greeting,
             deadline: Some(Instant::now() + START_LIMIT),
             ladder: None,

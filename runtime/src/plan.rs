@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::entry::Entry;
 use crate::error::{Cause, Stage};
 use crate::surroundings::Surroundings;
-use crate::wire::{EncodeError, Limits, Packet};
+use crate::wire::{Arguments, EncodeError, Limits, Packet};
 
 /// How a child comes into being.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ impl StartMethod {
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) entry: &'static Entry,
-    pub(crate) arguments: Result<Packet, EncodeError>,
+    pub(crate) arguments: Result<Arguments, Box<EncodeError>>,
     pub(crate) name: Option<String>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) limits: Limits,
@@ -72,13 +72,13 @@ pub(crate) struct Plan {
 impl Plan {
     /// The encoded arguments, if they may be sent.
     pub(crate) fn sendable_arguments(&self) -> Result<Packet, Cause> {
-        let arguments = self.arguments.clone()?;
-        let (size, limit) = (arguments.bytes.len() as u64, self.limits.max_message);
+        let arguments = self.arguments.as_ref().map_err(|error| EncodeError::clone(error))?;
+        let (size, limit) = (arguments.bytes().len() as u64, self.limits.max_message);
         if size > limit {
             return Err(Cause::TooLarge { size, limit });
         }
-        self.limits.check_handles(arguments.handles.len())?;
-        Ok(arguments)
+        self.limits.check_handles(arguments.handles().len())?;
+        Ok(arguments.packet())
     }
 
     /// Whether it can run in a process that it has not for itself.
@@ -100,7 +100,7 @@ impl Plan {
 
     pub(crate) fn forget_handles(&mut self) {
         if let Ok(arguments) = &mut self.arguments {
-            arguments.handles = Vec::new();
+            arguments.forget_handles();
         }
     }
 

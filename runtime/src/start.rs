@@ -28,7 +28,7 @@ use crate::life::{Order, START_LIMIT};
 use crate::link::Bootstrap;
 use crate::plan::{Plan, StartMethod};
 use crate::stdio::{Ends, Theirs};
-use crate::surroundings::Surroundings;
+use crate::surroundings::{Said, Surroundings};
 use crate::sys;
 use crate::wire::frame::{HEADER, Kind, MAX_START, header_with};
 use crate::wire::{Connection, EncodeError, Packet, handles};
@@ -105,7 +105,7 @@ struct Streams([Ends; 3]);
 
 impl Streams {
     fn open(surroundings: &Surroundings) -> std::io::Result<Self> {
-        let Surroundings { stdin, stdout, stderr, .. } = surroundings;
+        let Said { stdin, stdout, stderr, .. } = &**surroundings;
         Ok(Self([stdin.input()?, stdout.output()?, stderr.output()?]))
     }
 

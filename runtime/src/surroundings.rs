@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -12,9 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::stdio::Stdio;
 
-/// What a call says about the surroundings of its child; what it does not say is the parent's.
+/// What a call says about the surroundings of its child; what it does not say is the parent's. Most say nothing, and carry nothing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Surroundings(Option<Box<Said>>);
+
+/// What there is to say about them.
 #[derive(Debug, Clone)]
-pub(crate) struct Surroundings {
+pub(crate) struct Said {
     pub(crate) environment: Environment,
     pub(crate) settings: Settings,
     pub(crate) stdin: Stdio,
@@ -22,22 +27,36 @@ pub(crate) struct Surroundings {
     pub(crate) stderr: Stdio,
 }
 
-impl Default for Surroundings {
-    fn default() -> Self {
-        Self {
-            environment: Environment::default(),
-            settings: Settings::default(),
-            stdin: Stdio::null(),
-            stdout: Stdio::inherit(),
-            stderr: Stdio::inherit(),
-        }
+impl Said {
+    const NOTHING: Self = Self {
+        environment: Environment { cleared: false, changes: BTreeMap::new() },
+        settings: Settings { directory: None, umask: None, nice: 0, limits: BTreeMap::new() },
+        stdin: Stdio::null(),
+        stdout: Stdio::inherit(),
+        stderr: Stdio::inherit(),
+    };
+}
+
+impl Deref for Surroundings {
+    type Target = Said;
+
+    fn deref(&self) -> &Said {
+        static NOTHING: Said = Said::NOTHING;
+        self.0.as_deref().unwrap_or(&NOTHING)
+    }
+}
+
+impl DerefMut for Surroundings {
+    fn deref_mut(&mut self) -> &mut Said {
+        self.0.get_or_insert_with(|| Box::new(Said::NOTHING))
     }
 }
 
 impl Surroundings {
     /// Whether a call says nothing about them.
     pub(crate) fn are_the_parents(&self) -> bool {
-        let Self { environment, settings, stdin, stdout, stderr } = self;
+        let Some(said) = &self.0 else { return true };
+        let Said { environment, settings, stdin, stdout, stderr } = &**said;
         let Settings { directory, umask, nice, limits } = settings;
         let streams_are = stdin.is_null() && stdout.is_inherited() && stderr.is_inherited();
         let settings_are = directory.is_none() && umask.is_none() && *nice == 0 && limits.is_empty();
@@ -45,7 +64,7 @@ impl Surroundings {
     }
 
     /// Whether the parent writes down what the child writes.
-    pub(crate) const fn are_traced(&self) -> bool {
+    pub(crate) fn are_traced(&self) -> bool {
         self.stdout.is_traced() || self.stderr.is_traced()
     }
 }

@@ -94,9 +94,10 @@ impl<T> Draft<T> {
     /// Adds a call to a list, if it is one that can stand in a list.
     fn append(&mut self, plan: &Plan, key: u64) -> bool {
         let Ok(arguments) = &plan.arguments else { return false };
-        let is_plain = arguments.handles.is_empty()
-            && arguments.bytes.len() < ENOUGH
-            && arguments.bytes.len() as u64 <= plan.limits.max_message
+        let bytes = arguments.bytes();
+        let is_plain = arguments.handles().is_empty()
+            && bytes.len() < ENOUGH
+            && bytes.len() as u64 <= plan.limits.max_message
             && plan.check_that_it_is_a_task().is_ok();
         if !is_plain {
             return false;
@@ -116,7 +117,7 @@ impl<T> Draft<T> {
             count: 0,
             key,
         });
-        Job::append(&mut list.bytes, &arguments.bytes);
+        Job::append(&mut list.bytes, bytes);
         list.count += 1;
         if list.count as usize >= self.chunk || list.bytes.len() >= ENOUGH {
             self.finish();

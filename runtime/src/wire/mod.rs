@@ -1,5 +1,6 @@
 //! What crosses from process to process: messages, their encoding, and the limits of both.
 
+mod arguments;
 mod aside;
 pub(crate) mod beside;
 mod connection;
@@ -16,6 +17,7 @@ mod slab;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use arguments::Arguments;
 pub(crate) use aside::{ASIDE, Aside, MOST, Parcel, Part};
 pub(crate) use connection::{Came, Connection};
 pub use decode::{DecodeError, Decoder, decode};

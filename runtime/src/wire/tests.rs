@@ -228,7 +228,7 @@ proptest! {
         encoder.argument("a", &a);
         encoder.argument("b", &b);
         encoder.argument("c", &c);
-        let bytes = encoder.into_parcel().unwrap().bytes;
+        let bytes = encoder.into_arguments().unwrap().packet().bytes;
         prop_assert_eq!(&bytes, &postcard::to_stdvec(&(&a, &b, &c)).unwrap());
         let mut decoder = Decoder::new(&bytes, Limits::DEFAULT);
         prop_assert_eq!(decoder.argument::<Tree>("a").unwrap(), a);

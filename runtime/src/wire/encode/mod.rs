@@ -1,6 +1,7 @@
 //! Writing messages: postcard, without what postcard would write but could not read back.
 
 use std::any::type_name;
+use std::cell::Cell;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,12 +9,20 @@ use self::output::Output;
 use self::serializer::{Fault, Writer};
 use super::aside::Aside;
 use super::beside::Outgoing;
-use super::{Limits, Message, Parcel};
+use super::{Arguments, Limits, Message, Parcel};
 
 mod output;
 mod serializer;
 #[cfg(test)]
 mod tests;
+
+/// How much room a thread keeps for the arguments of its next call.
+const ROOM: usize = 4 << 10;
+
+thread_local! {
+    /// Where the arguments of the next call are written: most calls then take no memory of their own.
+    static NEXT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// Collects the arguments of a call, in order, as one message.
 ///
@@ -22,21 +31,26 @@ mod tests;
 #[derive(Debug)]
 pub struct Encoder {
     writer: Writer<'static>,
-    error: Option<EncodeError>,
+    error: Option<Box<EncodeError>>,
 }
 
 impl Encoder {
     /// Starts an empty list of arguments.
     #[must_use]
     pub fn arguments() -> Self {
-        Self { writer: Writer::new(Output::new(u64::MAX), Some(Outgoing::new())), error: None }
+        // None is kept where the thread is about to end.
+        let room = NEXT.try_with(Cell::take).unwrap_or_default();
+        let output = Output::appending_to(room, u64::MAX, None);
+        Self { writer: Writer::new(output, Some(Outgoing::new())), error: None }
     }
 
     /// Adds an argument; its `name` is for the error message alone.
     pub fn argument<T: Message>(&mut self, name: &'static str, value: &T) {
         if self.error.is_none() {
             let written = value.serialize(&mut self.writer);
-            self.error = written.err().map(|fault| EncodeError::unsupported::<T>(Some(name), &fault));
+            if let Err(fault) = written {
+                self.error = Some(Box::new(EncodeError::unsupported::<T>(Some(name), &fault)));
+            }
         }
     }
 
@@ -44,11 +58,18 @@ impl Encoder {
     ///
     /// # Errors
     /// [`EncodeError::Unsupported`] for the first argument that cannot travel.
-    pub(crate) fn into_parcel(self) -> Result<Parcel, EncodeError> {
-        match self.error {
-            Some(error) => Err(error),
-            None => finish(self.writer, u64::MAX),
+    pub(crate) fn into_arguments(self) -> Result<Arguments, Box<EncodeError>> {
+        if let Some(error) = self.error {
+            return Err(error);
         }
+        let Parcel { bytes, handles } = finish(self.writer, u64::MAX)?;
+        if bytes.capacity() > ROOM {
+            return Ok(Arguments::whole(bytes, handles));
+        }
+        let arguments = Arguments::copied(&bytes, handles);
+        // As above.
+        let _ = NEXT.try_with(|next| next.set(bytes));
+        Ok(arguments)
     }
 }
 

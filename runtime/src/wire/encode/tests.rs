@@ -207,8 +207,8 @@ fn the_first_bad_argument_is_the_one_named() {
     encoder.argument("bad", &Sparse { first: 1, second: None });
     encoder.argument("worse", &Flat { name: String::new(), rest: BTreeMap::new() });
     encoder.argument("fine", &2_u8);
-    let error = encoder.into_parcel().unwrap_err();
-    let EncodeError::Unsupported { what, type_name, .. } = &error else { panic!("{error:?}") };
+    let error = encoder.into_arguments().unwrap_err();
+    let EncodeError::Unsupported { what, type_name, .. } = &*error else { panic!("{error:?}") };
     assert_eq!((what.as_deref(), type_name.as_str()), (Some("bad"), std::any::type_name::<Sparse>()));
     let text = error.to_string();
     assert!(text.starts_with("cannot send argument `bad` of type `"), "{text}");
@@ -217,7 +217,7 @@ fn the_first_bad_argument_is_the_one_named() {
 
 #[test]
 fn no_arguments_are_no_bytes() {
-    assert_eq!(Encoder::arguments().into_parcel().unwrap().bytes, vec![]);
+    assert_eq!(Encoder::arguments().into_arguments().unwrap().packet().bytes, vec![]);
 }
 
 #[test]
