@@ -352,7 +352,7 @@ fn prepare(
     ahead: Option<std::io::Result<Runtime>>,
 ) -> Result<Prepared, Outcome> {
     match entry.body {
-        Body::Async { threads, prepare } => {
+        Body::Async { threads, prepare, .. } => {
             let ahead = ahead.filter(|_| threads == 0);
             let runtime = ahead.unwrap_or_else(|| runtime(threads)).map_err(Outcome::NoRuntime)?;
             let function = {
@@ -361,7 +361,7 @@ fn prepare(
             };
             Ok(Prepared::Async(runtime, function))
         }
-        Body::Plain { prepare } => {
+        Body::Plain { prepare, .. } => {
             prepare(arguments, limits).map(Prepared::Plain).map_err(Outcome::Undecodable)
         }
     }

@@ -331,7 +331,7 @@ async fn encoded_here(body: Body, plan: &mut Plan) -> Result<Packet, Cause> {
     plan.forget_handles();
     match body {
         Body::Async { prepare, .. } => Ok(prepare(arguments, limits).map_err(Cause::Decode)?.await?),
-        Body::Plain { prepare } => {
+        Body::Plain { prepare, .. } => {
             let run = move || Ok(prepare(arguments, limits).map_err(Cause::Decode)?()?);
             match Handle::try_current() {
                 Err(_no_runtime) => run(),

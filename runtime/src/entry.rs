@@ -7,11 +7,20 @@
 use std::any::type_name;
 use std::fmt;
 use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
 
 use crate::call::Call;
 use crate::fork_server::Ahead;
-use crate::wire::{DecodeError, Decoder, EncodeError, Encoder, Limits, Message, Packet, pack};
+use crate::link::Report;
+use crate::panic;
+use crate::wire::{
+    DecodeError, Decoder, EncodeError, Encoder, Limits, Message, Packet, Parcel, pack, pack_into,
+};
 
 /// Where a process function stands in the source; unique within a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,12 +77,54 @@ pub(crate) type Running = Pin<Box<dyn Future<Output = Result<Packet, EncodeError
 /// A plain process function, ready to run.
 pub(crate) type Ready = Box<dyn FnOnce() -> Result<Packet, EncodeError>>;
 
-/// Arguments in, a function that is ready to run out: decoding is a step of its own, so that a child can say
-/// that it has started between the two.
+/// The arguments of one call of many, and room for what comes of it.
+pub(crate) struct Given<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) handles: Vec<Arc<OwnedFd>>,
+    pub(crate) limits: Limits,
+    pub(crate) room: Vec<u8>,
+}
+
+impl Given<'_> {
+    /// The arguments, if they are within the limits: of those that stand in a list nobody has seen it before.
+    fn decode<F: Function>(self) -> Result<(F::Arguments, Limits, Vec<u8>), Report> {
+        let Given { bytes, handles, limits, room } = self;
+        let (size, limit) = (bytes.len() as u64, limits.max_message);
+        if size > limit {
+            return Err(Report::Encode(EncodeError::TooLarge { size, limit }));
+        }
+        let arguments = decoded::<F>(bytes, handles, limits).map_err(Report::Decode)?;
+        Ok((arguments, limits, room))
+    }
+}
+
+/// Calls of one function, to be made one after the other.
+pub(crate) trait Calls {
+    /// The next one, if there is one. What became of the one before was told.
+    fn next(&mut self) -> Option<Given<'_>>;
+
+    /// Tells what became of it.
+    fn tell(&mut self, result: Result<Parcel, Report>);
+}
+
+/// Many calls of an async process function, one after the other.
+pub(crate) type Serving<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// What runs a function: once, or many times.
+///
+/// Once: arguments in, a function that is ready to run out. Decoding is a step of its own, so that a child can say that it has
+/// started between the two. Many times: in one go, so that nothing is boxed for each.
 #[derive(Clone, Copy)]
 pub(crate) enum Body {
-    Async { threads: usize, prepare: fn(Packet, Limits) -> Result<Running, DecodeError> },
-    Plain { prepare: fn(Packet, Limits) -> Result<Ready, DecodeError> },
+    Async {
+        threads: usize,
+        prepare: fn(Packet, Limits) -> Result<Running, DecodeError>,
+        serve: fn(&mut dyn Calls) -> Serving<'_>,
+    },
+    Plain {
+        prepare: fn(Packet, Limits) -> Result<Ready, DecodeError>,
+        run: fn(Given<'_>) -> Result<Parcel, Report>,
+    },
 }
 
 impl Body {
@@ -115,7 +166,9 @@ pub fn async_call<F: AsyncFunction>(arguments: Encoder) -> Call<F::Output>
 where
     F::Output: Message,
 {
-    let entry = const { &Entry::of::<F>(Body::Async { threads: F::THREADS, prepare: prepare_async::<F> }) };
+    let entry = const {
+        &Entry::of::<F>(Body::Async { threads: F::THREADS, prepare: prepare_async::<F>, serve: serve::<F> })
+    };
     Call::new(entry, arguments)
 }
 
@@ -124,7 +177,7 @@ pub fn plain_call<F: PlainFunction>(arguments: Encoder) -> Call<F::Output>
 where
     F::Output: Message,
 {
-    let entry = const { &Entry::of::<F>(Body::Plain { prepare: prepare_plain::<F> }) };
+    let entry = const { &Entry::of::<F>(Body::Plain { prepare: prepare_plain::<F>, run: run_plain::<F> }) };
     Call::new(entry, arguments)
 }
 
@@ -144,8 +197,44 @@ where
     Ok(Box::new(move || pack(&F::run(arguments), &limits).map(Packet::from)))
 }
 
+fn serve<F: AsyncFunction>(calls: &mut dyn Calls) -> Serving<'_>
+where
+    F::Output: Message,
+{
+    Box::pin(async move {
+        while let Some(given) = calls.next() {
+            let caught = AssertUnwindSafe(run_async::<F>(given)).catch_unwind().await;
+            calls.tell(caught.unwrap_or_else(|payload| Err(panic::report_of(&*payload))));
+        }
+    })
+}
+
+async fn run_async<F: AsyncFunction>(given: Given<'_>) -> Result<Parcel, Report>
+where
+    F::Output: Message,
+{
+    let (arguments, limits, room) = given.decode::<F>()?;
+    pack_into(room, None, &F::run(arguments).await, &limits).map_err(Report::Encode)
+}
+
+fn run_plain<F: PlainFunction>(given: Given<'_>) -> Result<Parcel, Report>
+where
+    F::Output: Message,
+{
+    let (arguments, limits, room) = given.decode::<F>()?;
+    pack_into(room, None, &F::run(arguments), &limits).map_err(Report::Encode)
+}
+
 fn arguments_of<F: Function>(packet: Packet, limits: Limits) -> Result<F::Arguments, DecodeError> {
-    let mut decoder = Decoder::with_handles(&packet.bytes, packet.handles, limits);
+    decoded::<F>(&packet.bytes, packet.handles, limits)
+}
+
+fn decoded<F: Function>(
+    bytes: &[u8],
+    handles: Vec<Arc<OwnedFd>>,
+    limits: Limits,
+) -> Result<F::Arguments, DecodeError> {
+    let mut decoder = Decoder::with_handles(bytes, handles, limits);
     let arguments = F::decode(&mut decoder)?;
     decoder.finish()?;
     Ok(arguments)

@@ -125,7 +125,7 @@ pub(super) fn run(link: &mut UnixStream) -> Result<(), String> {
     let entry = find(&bootstrap)?;
     let arguments = link::read_arguments(link, &bootstrap.limits).map_err(unread)?;
     let arguments = arguments.ok_or("its parent is gone")?;
-    let Body::Plain { prepare } = entry.body else { return Err("an `async fn` is no preload".into()) };
+    let Body::Plain { prepare, .. } = entry.body else { return Err("an `async fn` is no preload".into()) };
     let run = || prepare(arguments, bootstrap.limits).map_err(Report::Decode)?().map_err(Report::Encode);
     let outcome =
         catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| Err(panic::report_of(&*payload)));

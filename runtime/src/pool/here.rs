@@ -284,7 +284,7 @@ impl Member {
     /// Runs a function. What it panics with is its outcome.
     async fn run(&self, entry: &'static Entry, arguments: Packet, limits: Limits) -> Result<Packet, Cause> {
         let caught = match entry.body {
-            Body::Plain { prepare } => catch_unwind(AssertUnwindSafe(|| {
+            Body::Plain { prepare, .. } => catch_unwind(AssertUnwindSafe(|| {
                 let _entered = Entered::new(&self.kept);
                 Ok(prepare(arguments, limits).map_err(Cause::Decode)?()?)
             })),

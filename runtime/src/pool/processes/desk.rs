@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 use super::board::{Board, SHORT, Side, Sleep};
 use super::letter::{Answer, Head, Mark, Order};
 use super::ring::{Reader, Writer, words_of};
-use crate::entry::Entry;
+use crate::entry::{Entry, Given};
 use crate::link::Report;
 use crate::pipe::{Receiver, SendError, Sender};
 use crate::pool::enclosed::Enclosed;
 use crate::pool::which::Function;
 use crate::sys;
-use crate::wire::{Limits, Packet};
+use crate::wire::{Limits, Packet, Parcel};
 
 /// How many results wait at most for the pool to look by itself.
 const GATHERED: u32 = 512;
@@ -53,6 +53,9 @@ pub(super) struct Desk {
     given_up: Vec<(u16, u64)>,
     gathered: u32,
     forks: u64,
+    /// Room for the next job, and for the next result.
+    room: Vec<u8>,
+    room_for_result: Vec<u8>,
 }
 
 /// A job that this worker has started.
@@ -65,7 +68,9 @@ pub(super) struct Job {
     /// How many items have begun, of how many.
     begun: u32,
     count: u32,
-    bytes: Bytes,
+    /// The arguments of its items, and how far they were read.
+    bytes: Vec<u8>,
+    at: usize,
     handles: Vec<Arc<OwnedFd>>,
 }
 
@@ -79,14 +84,32 @@ impl Job {
     }
 
     /// The arguments of the item that has begun. What a pool says is trusted: its length is as it says.
+    fn next_arguments(&mut self) -> (&[u8], Vec<Arc<OwnedFd>>) {
+        let mut bytes = &self.bytes[self.at..];
+        if self.count > 1 {
+            let length = bytes.get_u32_le() as usize;
+            bytes = &bytes[..length];
+            self.at += size_of::<u32>() + length;
+        }
+        (bytes, std::mem::take(&mut self.handles))
+    }
+
+    /// The same, by themselves.
     pub(super) fn arguments(&mut self) -> Packet {
-        let bytes = if self.count == 1 {
-            std::mem::take(&mut self.bytes)
-        } else {
-            let length = self.bytes.get_u32_le() as usize;
-            self.bytes.split_to(length)
-        };
-        Packet { bytes, handles: std::mem::take(&mut self.handles) }
+        if self.count == 1 {
+            return Packet {
+                bytes: std::mem::take(&mut self.bytes).into(),
+                handles: std::mem::take(&mut self.handles),
+            };
+        }
+        let (bytes, handles) = self.next_arguments();
+        Packet { bytes: Bytes::copy_from_slice(bytes), handles }
+    }
+
+    /// The arguments of the item that has begun, as a call of many.
+    pub(super) fn given(&mut self, room: Vec<u8>, limits: Limits) -> Given<'_> {
+        let (bytes, handles) = self.next_arguments();
+        Given { bytes, handles, limits, room }
     }
 }
 
@@ -105,6 +128,8 @@ impl Desk {
             given_up: Vec::new(),
             gathered: 0,
             forks: sys::forks(),
+            room: Vec::new(),
+            room_for_result: Vec::new(),
         }
     }
 
@@ -119,35 +144,54 @@ impl Desk {
             while self.board.mailed() != self.read {
                 self.hear_blocking()?;
             }
-            let Some((head, bytes)) = self.next_on_board()? else { return Ok(None) };
-            let mut packet = Packet { bytes, ..Packet::default() };
+            let Some((head, mut bytes)) = self.next_on_board()? else { return Ok(None) };
+            let mut handles = Vec::new();
             if head.is_long {
-                packet = loop {
-                    match self.long.pop_front() {
-                        Some(packet) => break packet.into(),
-                        None => self.hear_blocking()?,
-                    }
-                };
+                let packet = self.next_letter()?;
+                (bytes, handles) = (packet.bytes.into(), packet.handles);
             }
-            if let Some(job) = self.start(head, packet)? {
+            if let Some(job) = self.start(head, bytes, handles)? {
                 return Ok(Some(job));
             }
         }
     }
 
-    fn next_on_board(&mut self) -> Result<Option<(Head, Bytes)>, Gone> {
+    fn next_on_board(&mut self) -> Result<Option<(Head, Vec<u8>)>, Gone> {
         let ring = self.board.jobs();
         let Some((head, length)) = self.jobs.head::<3>(ring).map_err(|_broken| Gone)? else {
             return Ok(None);
         };
-        let mut body = Vec::with_capacity(length.next_multiple_of(8));
+        let mut body = std::mem::take(&mut self.room);
+        body.clear();
         self.jobs.body_into(ring, length, &mut body);
         self.jobs.tell(ring);
-        Ok(Some((Head::from_words(head), body.into())))
+        Ok(Some((Head::from_words(head), body)))
+    }
+
+    /// The next job that comes in a letter.
+    fn next_letter(&mut self) -> Result<Packet, Gone> {
+        loop {
+            match self.long.pop_front() {
+                Some(packet) => return Ok(packet.into()),
+                None => self.hear_blocking()?,
+            }
+        }
+    }
+
+    /// A job is done: its room is the next one's.
+    pub(super) fn clear(&mut self, job: Job) {
+        if job.bytes.capacity() <= 2 * SHORT {
+            self.room = job.bytes;
+        }
+    }
+
+    /// Room for a result.
+    pub(super) fn room_for_result(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.room_for_result)
     }
 
     /// Starts a job, unless it was taken back. A function that it names was told before it.
-    fn start(&mut self, head: Head, packet: Packet) -> Result<Option<Job>, Gone> {
+    fn start(&mut self, head: Head, bytes: Vec<u8>, handles: Vec<Arc<OwnedFd>>) -> Result<Option<Job>, Gone> {
         let Head { slot, turn, function, count, is_timed, .. } = head;
         while self.functions.len() <= function as usize {
             self.hear_blocking()?;
@@ -156,7 +200,6 @@ impl Desk {
         if !self.board.start(usize::from(slot), turn) {
             return Ok(None);
         }
-        let Packet { bytes, handles } = packet;
         if !handles.is_empty() {
             self.say(Answer::Took { slot, turn });
         }
@@ -164,7 +207,7 @@ impl Desk {
             self.refuse(head);
             return Ok(None);
         };
-        Ok(Some(Job { slot, turn, entry, is_timed, begun: 1, count, bytes, handles }))
+        Ok(Some(Job { slot, turn, entry, is_timed, begun: 1, count, bytes, at: 0, handles }))
     }
 
     /// Tells that a job that was started is of a function that is none.
@@ -240,15 +283,17 @@ impl Desk {
     }
 
     /// Tells what has become of an item that has begun, and how long its job has taken so far, in nanoseconds.
-    pub(super) fn put(&mut self, slot: u16, item: u32, result: Result<Packet, Report>, elapsed: u64) {
+    pub(super) fn put(&mut self, slot: u16, item: u32, result: Result<Parcel, Report>, elapsed: u64) {
         match result {
-            Ok(packet) if packet.handles.is_empty() && packet.bytes.len() <= SHORT => {
-                self.put_record(Mark::Returned, slot, elapsed, &packet.bytes);
+            Ok(Parcel { bytes, handles }) if handles.is_empty() && bytes.len() <= SHORT => {
+                self.put_record(Mark::Returned, slot, elapsed, &bytes);
+                self.room_for_result = bytes;
             }
             result => {
                 // First its place, so that the pool always knows of it when the letter comes.
                 self.put_record(Mark::Mailed, slot, elapsed, &[]);
-                self.say(Answer::Done { slot, item, result: result.map(Into::into) });
+                let result = result.map(|parcel| Packet::from(parcel).into());
+                self.say(Answer::Done { slot, item, result });
             }
         }
     }

@@ -14,11 +14,11 @@ use tokio::runtime::Runtime;
 use super::desk::{Desk, Gone, Job, Lot};
 use super::letter::Answer;
 use crate::boot;
-use crate::entry::{Body, Entry};
+use crate::entry::{Body, Calls, Entry, Given};
 use crate::link::Report;
 use crate::pool::enclosed::Enclosed;
 use crate::pool::which::Function;
-use crate::wire::{EncodeError, Limits, Packet};
+use crate::wire::{EncodeError, Limits, Packet, Parcel};
 use crate::{panic, sys};
 
 /// What a worker does first.
@@ -59,7 +59,7 @@ struct Hands {
 }
 
 /// What became of an item of a job, in a worker that has several at a time.
-type Ended = (Job, Instant, Option<Result<Packet, Report>>);
+type Ended = (Job, Instant, Option<Result<Parcel, Report>>);
 
 impl Worker {
     fn begin(&mut self, first: Option<First>) {
@@ -73,9 +73,14 @@ impl Worker {
     }
 
     fn run_singly(&mut self) -> Gone {
+        let mut next = None;
         loop {
-            match self.desk.try_next() {
-                Ok(Some(job)) => self.perform(job),
+            let job = next.take().map_or_else(|| self.desk.try_next(), |job| Ok(Some(job)));
+            match job {
+                Ok(Some(job)) => match self.perform(job, true) {
+                    Ok(other) => next = other,
+                    Err(gone) => return gone,
+                },
                 Ok(None) => {
                     // Given up too late.
                     drop(self.desk.given_up());
@@ -91,21 +96,31 @@ impl Worker {
         }
     }
 
-    fn perform(&mut self, mut job: Job) {
-        let begun = Instant::now();
-        loop {
-            let arguments = job.arguments();
-            let result = self.hands.run(job.entry, arguments);
-            if !self.desk.is_ours() {
-                return;
+    /// Runs the items of a job; then, if it may, those of the next ones of the same function. Gives a job of another that it has come to.
+    fn perform(&mut self, job: Job, takes_more: bool) -> Result<Option<Job>, Gone> {
+        let body = job.entry.body;
+        let mut shift = Shift::new(&mut self.desk, self.hands.limits, job, takes_more);
+        match body {
+            Body::Plain { run, .. } => {
+                while let Some(given) = shift.next() {
+                    let caught = catch_unwind(AssertUnwindSafe(|| run(given)));
+                    shift.tell(caught.unwrap_or_else(|payload| Err(told(&*payload))));
+                }
             }
-            let is_done = job.is_done();
-            let elapsed = if is_done { begun.elapsed().as_nanos() as u64 } else { 0 };
-            self.desk.put(job.slot, job.item(), result, elapsed);
-            if is_done || !self.desk.begin_next(&mut job) {
-                return;
+            Body::Async { threads, serve, .. } => {
+                while shift.has_item {
+                    match self.hands.runtime(threads) {
+                        Ok(runtime) => runtime.block_on(serve(&mut shift)),
+                        Err(error) => {
+                            drop(shift.next());
+                            let reason = format!("no tokio runtime: {error}");
+                            shift.tell(Err(Report::Refused { reason }));
+                        }
+                    }
+                }
             }
         }
+        shift.next
     }
 
     /// The same for several at a time: those that wait for something let others go on.
@@ -155,7 +170,11 @@ impl Worker {
         running: &FuturesUnordered<LocalBoxFuture<'static, Ended>>,
         aborts: &mut BTreeMap<u16, (u64, AbortHandle)>,
     ) {
-        let Body::Async { threads: 0, prepare } = job.entry.body else { return self.perform(job) };
+        let Body::Async { threads: 0, prepare, .. } = job.entry.body else {
+            // It takes no other one, and so comes to none.
+            drop(self.perform(job, false));
+            return;
+        };
         let (arguments, limits) = (job.arguments(), self.hands.limits);
         let _inside = self.hands.runtime.enter();
         let (abort, registration) = AbortHandle::new_pair();
@@ -164,7 +183,8 @@ impl Worker {
             async move {
                 let run = AssertUnwindSafe(async move {
                     let function = prepare(checked(arguments, limits)?, limits).map_err(Report::Decode)?;
-                    function.await.map_err(Report::Encode)
+                    let Packet { bytes, handles } = function.await.map_err(Report::Encode)?;
+                    Ok(Parcel { bytes: bytes.into(), handles })
                 });
                 let caught = run.catch_unwind();
                 let ended = Abortable::new(caught, registration).await.ok();
@@ -196,6 +216,61 @@ impl Worker {
     }
 }
 
+/// Jobs of one function, whose items are run one after the other.
+struct Shift<'a> {
+    desk: &'a mut Desk,
+    limits: Limits,
+    job: Job,
+    begun: Instant,
+    /// Whether an item has begun that was not run.
+    has_item: bool,
+    /// Whether the next job is taken when this one is done.
+    takes_more: bool,
+    /// A job of another function that it has come to; or that there will be none.
+    next: Result<Option<Job>, Gone>,
+}
+
+impl<'a> Shift<'a> {
+    fn new(desk: &'a mut Desk, limits: Limits, job: Job, takes_more: bool) -> Self {
+        Self { desk, limits, job, begun: Instant::now(), has_item: true, takes_more, next: Ok(None) }
+    }
+
+    /// Takes the next job, if it is of the same function.
+    fn take_more(&mut self, now: Instant) {
+        match self.desk.try_next() {
+            Ok(Some(job)) if std::ptr::eq(job.entry, self.job.entry) => {
+                self.desk.clear(std::mem::replace(&mut self.job, job));
+                (self.begun, self.has_item) = (now, true);
+            }
+            other => self.next = other,
+        }
+    }
+}
+
+impl Calls for Shift<'_> {
+    fn next(&mut self) -> Option<Given<'_>> {
+        if !std::mem::take(&mut self.has_item) {
+            return None;
+        }
+        Some(self.job.given(self.desk.room_for_result(), self.limits))
+    }
+
+    fn tell(&mut self, result: Result<Parcel, Report>) {
+        if !self.desk.is_ours() {
+            // Another item would be the original's.
+            return;
+        }
+        let is_done = self.job.is_done();
+        let now = if is_done { Instant::now() } else { self.begun };
+        let elapsed = (now - self.begun).as_nanos() as u64;
+        self.desk.put(self.job.slot, self.job.item(), result, elapsed);
+        self.has_item = !is_done && self.desk.begin_next(&mut self.job);
+        if !self.has_item && self.takes_more {
+            self.take_more(if is_done { now } else { Instant::now() });
+        }
+    }
+}
+
 impl Hands {
     /// Runs a function to its end.
     fn run(&mut self, entry: &'static Entry, arguments: Packet) -> Result<Packet, Report> {
@@ -207,11 +282,11 @@ impl Hands {
         let limits = self.limits;
         let arguments = checked(arguments, limits)?;
         match entry.body {
-            Body::Plain { prepare } => {
+            Body::Plain { prepare, .. } => {
                 let function = prepare(arguments, limits).map_err(Report::Decode)?;
                 function().map_err(Report::Encode)
             }
-            Body::Async { threads, prepare } => {
+            Body::Async { threads, prepare, .. } => {
                 let runtime = self
                     .runtime(threads)
                     .map_err(|error| Report::Refused { reason: format!("no tokio runtime: {error}") })?;
