@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 
 use super::inbox::Inbox;
 use super::job::{Job, Outcome, Replies};
@@ -18,6 +18,9 @@ use crate::wire::{Limits, Packet};
 /// How many bytes the arguments of one job have before it takes no more items.
 const ENOUGH: usize = 32 << 10;
 
+/// How much memory is taken at a time for the arguments of short jobs.
+const ROOM: usize = 4 << 10;
+
 /// The jobs that a map is about to submit.
 pub(super) struct Draft<T> {
     inbox: Arc<Inbox>,
@@ -30,6 +33,8 @@ pub(super) struct Draft<T> {
     /// What the next item is called.
     pub(super) next: u64,
     list: Option<List>,
+    /// The arguments of the list.
+    room: BytesMut,
     jobs: Vec<Job>,
     /// What came of calls that cannot be sent.
     pub(super) failed: Vec<Outcome>,
@@ -40,7 +45,6 @@ struct List {
     entry: &'static Entry,
     timeout: Option<Duration>,
     limits: Limits,
-    bytes: BytesMut,
     count: u32,
     key: u64,
 }
@@ -55,6 +59,7 @@ impl<T> Draft<T> {
             chunk: 1,
             next: 0,
             list: None,
+            room: BytesMut::with_capacity(ROOM),
             jobs: Vec::new(),
             failed: Vec::new(),
         }
@@ -66,7 +71,7 @@ impl<T> Draft<T> {
         self.next += 1;
         let (plan, read) = call.parts();
         self.read = Some((read, plan.limits));
-        if self.chunk > 1 && self.append(plan, key) {
+        if self.append(plan, key) {
             return;
         }
         self.finish();
@@ -113,13 +118,12 @@ impl<T> Draft<T> {
             entry: plan.entry,
             timeout,
             limits: plan.limits,
-            bytes: BytesMut::new(),
             count: 0,
             key,
         });
-        Job::append(&mut list.bytes, bytes);
+        Job::append(&mut self.room, bytes);
         list.count += 1;
-        if list.count as usize >= self.chunk || list.bytes.len() >= ENOUGH {
+        if list.count as usize >= self.chunk || self.room.len() >= ENOUGH {
             self.finish();
         }
         true
@@ -127,11 +131,12 @@ impl<T> Draft<T> {
 
     /// Makes a job of the list, and takes no more items into it.
     fn finish(&mut self) {
-        let Some(List { entry, timeout, limits, mut bytes, count, key }) = self.list.take() else { return };
+        let Some(List { entry, timeout, limits, count, key }) = self.list.take() else { return };
+        let mut bytes = self.room.split().freeze();
         if count == 1 {
-            drop(bytes.split_to(size_of::<u32>()));
+            bytes.advance(size_of::<u32>());
         }
-        let packet = Packet { bytes: bytes.freeze(), ..Packet::default() };
+        let packet = Packet { bytes, ..Packet::default() };
         let (retries, deaths) = (self.retries, 0);
         let replies: Arc<dyn Replies> = Arc::clone(&self.inbox) as _;
         let which = Which::Ours(entry);

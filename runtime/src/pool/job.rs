@@ -142,9 +142,8 @@ impl Job {
     }
 
     /// What several of its items have returned: a list of results.
-    pub(super) fn outcomes(&self, items: Range<u32>, pid: u32, list: Vec<u8>, elapsed: u64) -> Outcome {
+    pub(super) fn outcomes(&self, items: Range<u32>, pid: u32, mut bytes: Bytes, elapsed: u64) -> Outcome {
         let count = items.end - items.start;
-        let mut bytes = Bytes::from(list);
         if count == 1 {
             bytes.advance(size_of::<u32>());
         }

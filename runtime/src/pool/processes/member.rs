@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use futures_sink::Sink;
 use std::pin::Pin;
 
@@ -48,6 +48,10 @@ pub(super) fn hung_up() -> String {
     "it has closed its link, and goes on".into()
 }
 
+/// How much memory is taken at a time for results, and how much of it a list of them has at most.
+const ROOM: usize = 4 << 10;
+const FULL: usize = 64 << 10;
+
 /// A worker has broken the protocol.
 #[derive(Debug)]
 pub(super) struct Misbehaved(pub(super) String);
@@ -76,6 +80,8 @@ pub(super) struct Member {
     postman: Option<Waker>,
     jobs: Writer,
     results: Reader,
+    /// Where results are gathered before they are handed on.
+    room: BytesMut,
     functions: Vec<Which>,
     slots: Vec<Slot>,
     free: Vec<u16>,
@@ -141,23 +147,12 @@ struct Placed {
     seen: Option<(u64, u64)>,
 }
 
-/// What items of a job have returned, one after the other.
+/// Items of a job that have returned, one after the other. What they have is in the room.
 #[derive(Debug)]
 struct List {
     slot: u16,
     first: u32,
     count: u32,
-    bytes: Vec<u8>,
-}
-
-impl List {
-    const fn new(slot: u16, first: u32) -> Self {
-        Self { slot, first, count: 0, bytes: Vec::new() }
-    }
-
-    const fn is_full(&self) -> bool {
-        self.bytes.len() > 64 << 10
-    }
 }
 
 impl Placed {
@@ -197,6 +192,7 @@ impl Member {
             postman: None,
             jobs: Writer::default(),
             results: Reader::default(),
+            room: BytesMut::with_capacity(ROOM),
             functions: Vec::new(),
             slots: Vec::new(),
             free: Vec::new(),
@@ -494,6 +490,8 @@ impl Member {
         back: &mut Vec<Job>,
     ) -> Result<bool, Misbehaved> {
         let mut any = false;
+        // Of one that has broken the protocol some may be left.
+        self.room.clear();
         let board = self.board.clone();
         let ring = board.results();
         let lived = u64::try_from(self.ready.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -512,13 +510,13 @@ impl Member {
             let item = placed.finished;
             match mark {
                 Mark::Returned if length as u64 <= placed.job.limits.max_message => {
-                    if let Some(other) = list.take_if(|list| list.slot != slot || list.is_full()) {
+                    let is_full = self.room.len() > FULL;
+                    if let Some(other) = list.take_if(|list| list.slot != slot || is_full) {
                         self.post(other, 0, post);
                     }
-                    let list = list.get_or_insert_with(|| List::new(slot, item));
-                    list.count += 1;
-                    list.bytes.extend_from_slice(&(length as u32).to_le_bytes());
-                    self.results.body_into(ring, length, &mut list.bytes);
+                    list.get_or_insert(List { slot, first: item, count: 0 }).count += 1;
+                    self.room.put_u32_le(length as u32);
+                    self.results.body_into(ring, length, &mut self.room);
                 }
                 Mark::Returned => {
                     let mut body = Vec::new();
@@ -557,8 +555,9 @@ impl Member {
     }
 
     /// Posts what items have returned.
-    fn post(&self, list: List, elapsed: u64, post: &mut Post) {
-        let List { slot, first, count, bytes } = list;
+    fn post(&mut self, list: List, elapsed: u64, post: &mut Post) {
+        let List { slot, first, count } = list;
+        let bytes = self.room.split().freeze();
         let placed = self.slots[usize::from(slot)].placed.as_ref().filter(|placed| !placed.given_up);
         if let Some(Placed { job, .. }) = placed {
             post.add(&job.replies, job.outcomes(first..first + count, self.pid(), bytes, elapsed));

@@ -7,6 +7,8 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use bytes::BufMut;
+
 /// Where a ring is: its words, of which there are a power of two, and how far it was read and written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ring<'a> {
@@ -136,16 +138,18 @@ impl Reader {
         Ok(Some((head, length)))
     }
 
-    /// The body of the record whose head was read, behind the bytes of a vector.
+    /// The body of the record whose head was read, behind the bytes that are there.
     #[inline]
-    pub(super) fn body_into(&mut self, ring: Ring<'_>, length: usize, bytes: &mut Vec<u8>) {
-        let end = bytes.len() + length;
-        bytes.reserve(length.next_multiple_of(8));
-        while bytes.len() < end {
-            bytes.extend_from_slice(&ring.word(self.read).load(Relaxed).to_ne_bytes());
+    pub(super) fn body_into(&mut self, ring: Ring<'_>, length: usize, bytes: &mut impl BufMut) {
+        let mut next = || {
+            let word = ring.word(self.read).load(Relaxed).to_ne_bytes();
             self.read += 1;
+            word
+        };
+        (0..length / 8).for_each(|_| bytes.put_slice(&next()));
+        if length % 8 > 0 {
+            bytes.put_slice(&next()[..length % 8]);
         }
-        bytes.truncate(end);
     }
 
     /// Tells the other side how far it may write.
