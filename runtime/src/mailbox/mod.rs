@@ -116,6 +116,7 @@ pub use error::{RecvError, TryRecvError};
 pub use permit::Permit;
 pub use receiver::Receiver;
 pub use sender::{Sender, WeakSender};
+pub(crate) use spin::Spin;
 
 use channel::Channel;
 use config::Config;

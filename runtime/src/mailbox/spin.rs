@@ -11,7 +11,7 @@ use nix::unistd::{SysconfVar, sysconf};
 ///
 /// So it is found out: a long look now and then, as seldom as it has failed; and short ones for as long as they succeed.
 #[derive(Debug, Default)]
-pub(super) struct Spin {
+pub(crate) struct Spin {
     /// How many short looks may fail.
     credit: AtomicU32,
     /// How many waits there were since the last long look, and how many there are to be, as a power of two.
@@ -31,7 +31,7 @@ static HAS_CORES: LazyLock<bool> =
 
 impl Spin {
     /// Looks for something that is not there yet, if that pays.
-    pub(super) fn look(&self, is_there: impl Fn() -> bool) {
+    pub(crate) fn look(&self, is_there: impl Fn() -> bool) {
         if !*HAS_CORES {
             return;
         }

@@ -58,7 +58,8 @@ impl Replies for Place {
 pub(super) struct One<T> {
     place: Arc<Place>,
     backend: Arc<dyn Backend>,
-    name: String,
+    /// If it is not called after its function.
+    name: Option<String>,
     limits: Limits,
     read: Read<T>,
     which: Which,
@@ -75,14 +76,14 @@ impl<T> One<T> {
         read: Read<T>,
         permit: OwnedSemaphorePermit,
     ) -> Result<Self, ProcessError> {
-        let name = plan.display_name().to_owned();
         let place = Arc::new(Place::default());
         place.state().permit = Some(permit);
         let replies: Arc<dyn Replies> = Arc::clone(&place) as _;
         let job = single(&mut plan, 0, 0, replies)
-            .map_err(|cause| ProcessError::new(name.as_str(), None, cause))?;
+            .map_err(|cause| ProcessError::new(plan.display_name(), None, cause))?;
         backend.submit(vec![job]);
-        Ok(Self { place, backend, name, limits: plan.limits, read, which: Which::Ours(plan.entry) })
+        let Plan { name, limits, entry, .. } = plan;
+        Ok(Self { place, backend, name, limits, read, which: Which::Ours(entry) })
     }
 
     pub(super) fn poll(&self, context: &mut Context<'_>) -> Poll<Result<T, ProcessError>> {
@@ -91,7 +92,7 @@ impl<T> One<T> {
             match state.outcome.take() {
                 Some(outcome) => outcome,
                 None if self.is_finished() => {
-                    return Poll::Ready(Err(ProcessError::new(self.name.as_str(), None, Cause::Taken)));
+                    return Poll::Ready(Err(ProcessError::new(self.name(), None, Cause::Taken)));
                 }
                 None => {
                     let former = state.waker.replace(context.waker().clone());
@@ -103,7 +104,7 @@ impl<T> One<T> {
         };
         let Outcome { pid, result, .. } = outcome;
         let value = result.and_then(|packet| (self.read)(packet, &self.limits).map_err(Cause::Decode));
-        Poll::Ready(value.map_err(|cause| ProcessError::new(self.name.as_str(), pid, cause)))
+        Poll::Ready(value.map_err(|cause| ProcessError::new(self.name(), pid, cause)))
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -139,7 +140,7 @@ impl<T> One<T> {
     }
 
     pub(super) fn name(&self) -> &str {
-        &self.name
+        self.name.as_deref().unwrap_or_else(|| self.which.name())
     }
 }
 

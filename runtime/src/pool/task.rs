@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, TryAcquireError};
 
 use super::Shared;
 use super::one::One;
@@ -17,23 +17,40 @@ use crate::process::Read;
 
 /// A call on its way into a pool's queue.
 struct Entering<T> {
-    plan: Box<Plan>,
+    plan: Plan,
     read: Read<T>,
     shared: Arc<Shared>,
-    permit: Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send + Sync>>,
+    /// Its turn, if it has to wait for it.
+    turn: Option<Turn>,
 }
+
+type Turn = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send + Sync>>;
 
 impl<T> Entering<T> {
     fn new(shared: &Arc<Shared>, call: Call<T>) -> Self {
         let (plan, read) = call.into_parts();
-        let queue = Arc::clone(&shared.queue);
-        // It ends with an error when the pool is closed.
-        let permit = Box::pin(async move { queue.acquire_owned().await.ok() });
-        Self { plan: Box::new(plan), read, shared: Arc::clone(shared), permit }
+        Self { plan, read, shared: Arc::clone(shared), turn: None }
+    }
+
+    /// A place in the queue; none if the pool is closed.
+    fn poll_permit(&mut self, context: &mut Context<'_>) -> Poll<Option<OwnedSemaphorePermit>> {
+        if let Some(turn) = &mut self.turn {
+            return turn.as_mut().poll(context);
+        }
+        let queue = Arc::clone(&self.shared.queue);
+        // Where others wait for one, none is free.
+        match Arc::clone(&queue).try_acquire_owned() {
+            Ok(permit) => Poll::Ready(Some(permit)),
+            Err(TryAcquireError::Closed) => Poll::Ready(None),
+            Err(TryAcquireError::NoPermits) => {
+                let turn = Box::pin(async move { queue.acquire_owned().await.ok() });
+                self.turn.insert(turn).as_mut().poll(context)
+            }
+        }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<One<T>, ProcessError>> {
-        let permit = ready!(self.permit.as_mut().poll(context));
+        let permit = ready!(self.poll_permit(context));
         let closed = || ProcessError::new(self.plan.display_name(), None, Cause::Closed);
         let permit = permit.ok_or_else(closed)?;
         let backend = Arc::clone(&self.shared.backend);

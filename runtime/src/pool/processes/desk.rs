@@ -13,6 +13,7 @@ use super::letter::{Answer, Head, Mark, Order};
 use super::ring::{Reader, Writer, words_of};
 use crate::entry::{Entry, Given};
 use crate::link::Report;
+use crate::mailbox::Spin;
 use crate::pipe::{Receiver, SendError, Sender};
 use crate::pool::enclosed::Enclosed;
 use crate::pool::which::Function;
@@ -52,6 +53,7 @@ pub(super) struct Desk {
     /// Jobs that are to be given up.
     given_up: Vec<(u16, u64)>,
     gathered: u32,
+    spin: Spin,
     forks: u64,
     /// Room for the next job, and for the next result.
     room: Vec<u8>,
@@ -127,6 +129,7 @@ impl Desk {
             long: VecDeque::new(),
             given_up: Vec::new(),
             gathered: 0,
+            spin: Spin::default(),
             forks: sys::forks(),
             room: Vec::new(),
             room_for_result: Vec::new(),
@@ -231,11 +234,22 @@ impl Desk {
         true
     }
 
+    /// Looks for a moment, if that pays, whether the next job comes; its pool has what there is by then.
+    pub(super) fn look(&mut self) -> bool {
+        self.wake_pool(true);
+        self.spin.look(|| self.has_something());
+        self.has_something()
+    }
+
+    fn has_something(&self) -> bool {
+        !self.jobs.is_empty(self.board.jobs()) || self.board.mailed() != self.read
+    }
+
     /// Waits until there may be something to do.
     pub(super) async fn wait(&mut self) -> Result<(), Gone> {
         self.wake_pool(true);
         self.board.sleeper(Side::Worker).sleep(Sleep::Deep);
-        if !self.jobs.is_empty(self.board.jobs()) || self.board.mailed() != self.read {
+        if self.has_something() {
             self.board.sleeper(Side::Worker).awake();
             return Ok(());
         }

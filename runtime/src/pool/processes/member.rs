@@ -43,6 +43,9 @@ pub(super) const HELD: Duration = Duration::from_millis(100);
 /// A worker that has more jobs than this gives many results.
 const MANY: usize = 8;
 
+/// And so does one whose items take less than this.
+const QUICK: Duration = Duration::from_micros(50);
+
 /// What is wrong about a worker that has closed its link.
 pub(super) fn hung_up() -> String {
     "it has closed its link, and goes on".into()
@@ -378,7 +381,9 @@ impl Member {
 
     /// How its pool may sleep: lightly, if it is about to give many results.
     pub(super) fn sleep(&self) -> Sleep {
-        let is_busy = self.placed > MANY || (self.placed > 0 && self.slots.iter().any(Slot::has_a_list));
+        let is_quick = || self.pace.is_some_and(|pace| pace < QUICK.as_nanos() as u64);
+        let is_busy = self.placed > MANY
+            || (self.placed > 0 && (is_quick() || self.slots.iter().any(Slot::has_a_list)));
         if is_busy && self.heard.elapsed() < STUCK { Sleep::Light } else { Sleep::Deep }
     }
 

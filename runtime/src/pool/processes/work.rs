@@ -84,6 +84,9 @@ impl Worker {
                 Ok(None) => {
                     // Given up too late.
                     drop(self.desk.given_up());
+                    if self.desk.look() {
+                        continue;
+                    }
                     if let Err(gone) = self.hands.runtime.block_on(self.desk.wait()) {
                         return gone;
                     }
