@@ -87,13 +87,13 @@ pub(crate) struct Given<'a> {
 
 impl Given<'_> {
     /// The arguments, if they are within the limits: of those that stand in a list nobody has seen it before.
-    fn decode<F: Function>(self) -> Result<(F::Arguments, Limits, Vec<u8>), Report> {
+    fn decode<F: Function>(self) -> Result<(F::Arguments, Limits, Vec<u8>), Box<Report>> {
         let Given { bytes, handles, limits, room } = self;
         let (size, limit) = (bytes.len() as u64, limits.max_message);
         if size > limit {
-            return Err(Report::Encode(EncodeError::TooLarge { size, limit }));
+            return Err(unencodable(EncodeError::TooLarge { size, limit }));
         }
-        let arguments = decoded::<F>(bytes, handles, limits).map_err(Report::Decode)?;
+        let arguments = decoded::<F>(bytes, handles, limits).map_err(undecodable)?;
         Ok((arguments, limits, room))
     }
 }
@@ -104,7 +104,7 @@ pub(crate) trait Calls {
     fn next(&mut self) -> Option<Given<'_>>;
 
     /// Tells what became of it.
-    fn tell(&mut self, result: Result<Parcel, Report>);
+    fn tell(&mut self, result: Result<Parcel, Box<Report>>);
 }
 
 /// Many calls of an async process function, one after the other.
@@ -123,7 +123,7 @@ pub(crate) enum Body {
     },
     Plain {
         prepare: fn(Packet, Limits) -> Result<Ready, DecodeError>,
-        run: fn(Given<'_>) -> Result<Parcel, Report>,
+        run: fn(Given<'_>) -> Result<Parcel, Box<Report>>,
     },
 }
 
@@ -204,31 +204,42 @@ where
     Box::pin(async move {
         while let Some(given) = calls.next() {
             let caught = AssertUnwindSafe(run_async::<F>(given)).catch_unwind().await;
-            calls.tell(caught.unwrap_or_else(|payload| Err(panic::report_of(&*payload))));
+            calls.tell(caught.unwrap_or_else(|payload| Err(Box::new(panic::report_of(&*payload)))));
         }
     })
 }
 
-async fn run_async<F: AsyncFunction>(given: Given<'_>) -> Result<Parcel, Report>
+async fn run_async<F: AsyncFunction>(given: Given<'_>) -> Result<Parcel, Box<Report>>
 where
     F::Output: Message,
 {
     let (arguments, limits, room) = given.decode::<F>()?;
-    pack_into(room, None, &F::run(arguments).await, &limits).map_err(Report::Encode)
+    pack_into(room, None, &F::run(arguments).await, &limits).map_err(unencodable)
 }
 
-fn run_plain<F: PlainFunction>(given: Given<'_>) -> Result<Parcel, Report>
+fn run_plain<F: PlainFunction>(given: Given<'_>) -> Result<Parcel, Box<Report>>
 where
     F::Output: Message,
 {
     let (arguments, limits, room) = given.decode::<F>()?;
-    pack_into(room, None, &F::run(arguments), &limits).map_err(Report::Encode)
+    pack_into(room, None, &F::run(arguments), &limits).map_err(unencodable)
+}
+
+#[cold]
+fn undecodable(error: DecodeError) -> Box<Report> {
+    Box::new(Report::Decode(error))
+}
+
+#[cold]
+fn unencodable(error: EncodeError) -> Box<Report> {
+    Box::new(Report::Encode(error))
 }
 
 fn arguments_of<F: Function>(packet: Packet, limits: Limits) -> Result<F::Arguments, DecodeError> {
     decoded::<F>(&packet.bytes, packet.handles, limits)
 }
 
+#[inline]
 fn decoded<F: Function>(
     bytes: &[u8],
     handles: Vec<Arc<OwnedFd>>,

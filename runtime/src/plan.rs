@@ -82,6 +82,7 @@ impl Plan {
     }
 
     /// Whether it can run in a process that it has not for itself.
+    #[inline]
     pub(crate) fn check_that_it_is_a_task(&self) -> Result<(), Cause> {
         if self.surroundings.are_the_parents() {
             return Ok(());

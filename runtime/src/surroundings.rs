@@ -54,6 +54,7 @@ impl DerefMut for Surroundings {
 
 impl Surroundings {
     /// Whether a call says nothing about them.
+    #[inline]
     pub(crate) fn are_the_parents(&self) -> bool {
         let Some(said) = &self.0 else { return true };
         let Said { environment, settings, stdin, stdout, stderr } = &**said;

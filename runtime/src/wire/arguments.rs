@@ -26,6 +26,7 @@ enum Written {
 
 impl Arguments {
     /// What was written in somebody else's room.
+    #[inline]
     pub(super) fn copied(from: &[u8], handles: Vec<Arc<OwnedFd>>) -> Self {
         let mut bytes = [0; SHORT];
         let written = match bytes.get_mut(..from.len()) {

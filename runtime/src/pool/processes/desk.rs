@@ -218,7 +218,7 @@ impl Desk {
         for item in 0..count {
             self.board.begin(usize::from(slot), item + 1, is_timed);
             let reason = "there is no such function in the worker".into();
-            self.put(slot, item, Err(Report::Refused { reason }), 0);
+            self.put(slot, item, Err(Box::new(Report::Refused { reason })), 0);
         }
     }
 
@@ -297,7 +297,7 @@ impl Desk {
     }
 
     /// Tells what has become of an item that has begun, and how long its job has taken so far, in nanoseconds.
-    pub(super) fn put(&mut self, slot: u16, item: u32, result: Result<Parcel, Report>, elapsed: u64) {
+    pub(super) fn put(&mut self, slot: u16, item: u32, result: Result<Parcel, Box<Report>>, elapsed: u64) {
         match result {
             Ok(Parcel { bytes, handles }) if handles.is_empty() && bytes.len() <= SHORT => {
                 self.put_record(Mark::Returned, slot, elapsed, &bytes);
@@ -306,7 +306,7 @@ impl Desk {
             result => {
                 // First its place, so that the pool always knows of it when the letter comes.
                 self.put_record(Mark::Mailed, slot, elapsed, &[]);
-                let result = result.map(|parcel| Packet::from(parcel).into());
+                let result = result.map(|parcel| Packet::from(parcel).into()).map_err(|report| *report);
                 self.say(Answer::Done { slot, item, result });
             }
         }

@@ -59,7 +59,7 @@ struct Hands {
 }
 
 /// What became of an item of a job, in a worker that has several at a time.
-type Ended = (Job, Instant, Option<Result<Parcel, Report>>);
+type Ended = (Job, Instant, Option<Result<Parcel, Box<Report>>>);
 
 impl Worker {
     fn begin(&mut self, first: Option<First>) {
@@ -107,7 +107,7 @@ impl Worker {
             Body::Plain { run, .. } => {
                 while let Some(given) = shift.next() {
                     let caught = catch_unwind(AssertUnwindSafe(|| run(given)));
-                    shift.tell(caught.unwrap_or_else(|payload| Err(told(&*payload))));
+                    shift.tell(caught.unwrap_or_else(|payload| Err(Box::new(told(&*payload)))));
                 }
             }
             Body::Async { threads, serve, .. } => {
@@ -117,7 +117,7 @@ impl Worker {
                         Err(error) => {
                             drop(shift.next());
                             let reason = format!("no tokio runtime: {error}");
-                            shift.tell(Err(Report::Refused { reason }));
+                            shift.tell(Err(Box::new(Report::Refused { reason })));
                         }
                     }
                 }
@@ -191,7 +191,8 @@ impl Worker {
                 });
                 let caught = run.catch_unwind();
                 let ended = Abortable::new(caught, registration).await.ok();
-                (job, begun, ended.map(|caught| caught.unwrap_or_else(|payload| Err(told(&*payload)))))
+                let result = ended.map(|caught| caught.unwrap_or_else(|payload| Err(told(&*payload))));
+                (job, begun, result.map(|result| result.map_err(Box::new)))
             }
             .boxed_local(),
         );
@@ -210,7 +211,7 @@ impl Worker {
             Some(result) => self.desk.put(job.slot, job.item(), result, elapsed),
             None => {
                 let reason = "it was given up".into();
-                self.desk.put(job.slot, job.item(), Err(Report::Refused { reason }), elapsed);
+                self.desk.put(job.slot, job.item(), Err(Box::new(Report::Refused { reason })), elapsed);
             }
         }
         if !is_done && self.desk.begin_next(&mut job) {
@@ -258,18 +259,17 @@ impl Calls for Shift<'_> {
         Some(self.job.given(self.desk.room_for_result(), self.limits))
     }
 
-    fn tell(&mut self, result: Result<Parcel, Report>) {
+    fn tell(&mut self, result: Result<Parcel, Box<Report>>) {
         if !self.desk.is_ours() {
             // Another item would be the original's.
             return;
         }
-        let is_done = self.job.is_done();
-        let now = if is_done { Instant::now() } else { self.begun };
-        let elapsed = (now - self.begun).as_nanos() as u64;
+        let ended = self.job.is_done().then(Instant::now);
+        let elapsed = ended.map_or(0, |ended| (ended - self.begun).as_nanos() as u64);
         self.desk.put(self.job.slot, self.job.item(), result, elapsed);
-        self.has_item = !is_done && self.desk.begin_next(&mut self.job);
+        self.has_item = ended.is_none() && self.desk.begin_next(&mut self.job);
         if !self.has_item && self.takes_more {
-            self.take_more(if is_done { now } else { Instant::now() });
+            self.take_more(ended.unwrap_or_else(Instant::now));
         }
     }
 }

@@ -48,6 +48,7 @@ impl<'de> Decoder<'de> {
     }
 
     /// As [`new`](Self::new), with the handles that came beside the message.
+    #[inline]
     pub(crate) fn with_handles(bytes: &'de [u8], handles: Vec<Arc<OwnedFd>>, limits: Limits) -> Self {
         let reader = if handles.is_empty() {
             Reader::of_a_message(bytes, &limits)
@@ -70,6 +71,7 @@ impl<'de> Decoder<'de> {
     ///
     /// # Errors
     /// If bytes are left over; it names the last argument.
+    #[inline]
     pub fn finish(self) -> Result<(), DecodeError> {
         self.reader.end().map_err(|fault| DecodeError::new(self.last, &fault))
     }
@@ -79,10 +81,12 @@ impl<'de> Decoder<'de> {
 ///
 /// # Errors
 /// If the bytes are not a `T` to their end, or exceed the limits.
+#[inline]
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], limits: &Limits) -> Result<T, DecodeError> {
     read(Reader::new(bytes, limits))
 }
 
+#[inline]
 fn read<T: DeserializeOwned>(mut reader: Reader<'_>) -> Result<T, DecodeError> {
     T::deserialize(&mut reader)
         .and_then(|value| reader.end().map(|()| value))

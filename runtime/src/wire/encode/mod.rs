@@ -37,6 +37,7 @@ pub struct Encoder {
 impl Encoder {
     /// Starts an empty list of arguments.
     #[must_use]
+    #[inline]
     pub fn arguments() -> Self {
         // None is kept where the thread is about to end.
         let room = NEXT.try_with(Cell::take).unwrap_or_default();
@@ -45,6 +46,7 @@ impl Encoder {
     }
 
     /// Adds an argument; its `name` is for the error message alone.
+    #[inline]
     pub fn argument<T: Message>(&mut self, name: &'static str, value: &T) {
         if self.error.is_none() {
             let written = value.serialize(&mut self.writer);
@@ -58,6 +60,7 @@ impl Encoder {
     ///
     /// # Errors
     /// [`EncodeError::Unsupported`] for the first argument that cannot travel.
+    #[inline]
     pub(crate) fn into_arguments(self) -> Result<Arguments, Box<EncodeError>> {
         if let Some(error) = self.error {
             return Err(error);
