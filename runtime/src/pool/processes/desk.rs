@@ -236,7 +236,7 @@ impl Desk {
 
     /// Looks for a moment, if that pays, whether the next job comes; its pool has what there is by then.
     pub(super) fn look(&mut self) -> bool {
-        self.wake_pool(true);
+        self.hand_over();
         self.spin.look(|| self.has_something());
         self.has_something()
     }
@@ -247,7 +247,7 @@ impl Desk {
 
     /// Waits until there may be something to do.
     pub(super) async fn wait(&mut self) -> Result<(), Gone> {
-        self.wake_pool(true);
+        self.hand_over();
         self.board.sleeper(Side::Worker).sleep(Sleep::Deep);
         if self.has_something() {
             self.board.sleeper(Side::Worker).awake();
@@ -258,7 +258,7 @@ impl Desk {
 
     /// Waits for a letter: there is no hand free for a job.
     pub(super) async fn wait_for_letter(&mut self) -> Result<(), Gone> {
-        self.wake_pool(true);
+        self.hand_over();
         self.board.sleeper(Side::Worker).sleep(Sleep::Deep);
         self.hear().await
     }
@@ -334,6 +334,13 @@ impl Desk {
             return Ok(());
         }
         self.hear_blocking()
+    }
+
+    /// Has the pool take what it has not read yet.
+    fn hand_over(&mut self) {
+        if !self.results.is_read(self.board.results()) {
+            self.wake_pool(true);
+        }
     }
 
     fn wake_pool(&mut self, for_much: bool) {

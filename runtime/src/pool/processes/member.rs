@@ -82,6 +82,8 @@ pub(super) struct Member {
     letters: VecDeque<Order>,
     postman: Option<Waker>,
     jobs: Writer,
+    /// Whether it was given something that it may not have seen.
+    has_news: bool,
     results: Reader,
     /// Where results are gathered before they are handed on.
     room: BytesMut,
@@ -194,6 +196,7 @@ impl Member {
             letters: VecDeque::new(),
             postman: None,
             jobs: Writer::default(),
+            has_news: false,
             results: Reader::default(),
             room: BytesMut::with_capacity(ROOM),
             functions: Vec::new(),
@@ -332,6 +335,7 @@ impl Member {
         let bytes = if is_long { &[][..] } else { &job.packet.bytes };
         // There is room, as was seen.
         self.jobs.push(self.board.jobs(), head.to_words(bytes.len()), bytes);
+        self.has_news = true;
         if self.placed == 0 {
             self.heard = Instant::now();
         }
@@ -390,7 +394,8 @@ impl Member {
     /// Sends the letters that wait, and wakes it if there is something for it.
     pub(super) fn notify(&mut self) {
         self.send_letters();
-        if self.board.sleeper(Side::Worker).must_be_woken(true) {
+        // Where it does not sleep now it looks once more before it does.
+        if std::mem::take(&mut self.has_news) && self.board.sleeper(Side::Worker).must_be_woken(true) {
             self.wake();
         }
     }

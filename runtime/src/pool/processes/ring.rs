@@ -62,6 +62,12 @@ impl Writer {
         self.written + words - self.read <= ring.room()
     }
 
+    /// Whether the other side has read everything.
+    pub(super) fn is_read(&self, ring: Ring<'_>) -> bool {
+        // Relaxed: nothing is written over for that.
+        ring.read.load(Relaxed) == self.written
+    }
+
     /// Whether less than half of the ring is free.
     pub(super) fn is_half_full(&mut self, ring: Ring<'_>) -> bool {
         !self.has_room(ring, ring.room() / 2)
