@@ -266,13 +266,19 @@ impl Office {
                 member.kill(None, Cause::BadMessage { reason });
             }
             state.failures = if member.done > 0 { 0 } else { state.failures };
-            let wakes = member.is_idle();
+            let (is_idle, leaves) = (member.is_idle(), member.retires);
             back.into_iter().rev().for_each(|job| state.queue.push_front(job));
-            wakes
+            is_idle && (leaves || self.minds_idleness(state))
         });
         if wakes {
             self.keeper.notify_one();
         }
+    }
+
+    /// Whether the keeper has something to do where a worker has nothing.
+    fn minds_idleness(&self, state: &State) -> bool {
+        let Settings { least, most, concurrency, .. } = self.settings;
+        !matches!(state.phase, Phase::Open) || least < most || state.is_uneven(concurrency)
     }
 
     /// Whether a worker has left anything on the board, which is then taken in.
