@@ -114,13 +114,8 @@ impl<T> Draft<T> {
         if !self.list.as_ref().is_some_and(belongs) {
             self.finish();
         }
-        let list = self.list.get_or_insert_with(|| List {
-            entry: plan.entry,
-            timeout,
-            limits: plan.limits,
-            count: 0,
-            key,
-        });
+        let list =
+            self.list.get_or_insert(List { entry: plan.entry, timeout, limits: plan.limits, count: 0, key });
         Job::append(&mut self.room, bytes);
         list.count += 1;
         if list.count as usize >= self.chunk || self.room.len() >= ENOUGH {

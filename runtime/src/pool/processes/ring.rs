@@ -153,8 +153,9 @@ impl Reader {
             word
         };
         (0..length / 8).for_each(|_| bytes.put_slice(&next()));
-        if length % 8 > 0 {
-            bytes.put_slice(&next()[..length % 8]);
+        let rest = length % 8;
+        if rest > 0 {
+            bytes.put_slice(&next()[..rest]);
         }
     }
 
