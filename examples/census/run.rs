@@ -80,17 +80,12 @@ pub(crate) fn bar(sources: &[PathBuf]) -> ProgressBar {
 fn take_in(census: &mut Census, sources: &[PathBuf], outcome: Outcome) -> Result<(), ProcessError> {
     match outcome {
         Ok((number, report)) => census.add(&sources[number], report),
-        Err(error) => match number_of(&error).and_then(|number| sources.get(number)) {
+        Err(error) => match error.item().and_then(|number| sources.get(usize::try_from(number).ok()?)) {
             Some(guilty) if blames_a_file(error.cause()) => census.lose(guilty, error.cause()),
             _ => return Err(error),
         },
     }
     Ok(())
-}
-
-/// Which item of the map an error is of: it has the function's name, and the number, as `parse[17]`.
-fn number_of(error: &ProcessError) -> Option<usize> {
-    error.name().strip_suffix(']')?.rsplit_once('[')?.1.parse().ok()
 }
 
 /// Whether a file can be the cause of it. Everything else would befall the next file too.

@@ -35,6 +35,7 @@ struct Inner {
     pid: Option<u32>,
     cause: Cause,
     stderr: Vec<String>,
+    item: Option<u64>,
 }
 
 /// What became of a process that gave no value.
@@ -124,10 +125,12 @@ pub enum Cause {
     #[error("was not run: its pool is closed")]
     Closed,
     /// The task has ended so many workers of its pool, one after the other, that it is not tried again.
-    #[error("has ended {deaths} workers, and is not tried again")]
+    #[error("has ended {deaths} workers, and is not tried again: the last one {last}")]
     Poisoned {
         /// How many.
         deaths: u32,
+        /// What became of the last one.
+        last: String,
     },
     /// The workers of the pool could not be kept up: one after the other has ended before it could run anything.
     #[error("was not run: {deaths} workers in a row could not be had, the last because it {last}")]
@@ -223,12 +226,23 @@ impl From<EncodeError> for Cause {
 
 impl ProcessError {
     pub(crate) fn new(name: impl Into<String>, pid: Option<u32>, cause: Cause) -> Self {
-        Self(Box::new(Inner { name: name.into(), pid, cause, stderr: Vec::new() }))
+        Self(Box::new(Inner { name: name.into(), pid, cause, stderr: Vec::new(), item: None }))
     }
 
     pub(crate) fn with_stderr(mut self, lines: Vec<String>) -> Self {
         self.0.stderr = lines;
         self
+    }
+
+    pub(crate) fn of_item(mut self, item: u64) -> Self {
+        self.0.item = Some(item);
+        self
+    }
+
+    /// Which item of a [map](crate::Pool::map) it is about, counted from zero; `None` if of none.
+    #[must_use]
+    pub fn item(&self) -> Option<u64> {
+        self.0.item
     }
 
     /// The last lines that the process wrote to its standard errors, if they were

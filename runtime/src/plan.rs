@@ -84,11 +84,12 @@ impl Plan {
     /// Whether it can run in a process that it has not for itself.
     #[inline]
     pub(crate) fn check_that_it_is_a_task(&self) -> Result<(), Cause> {
-        if self.surroundings.are_the_parents() {
+        let is_one = self.start_method.is_none() && !self.daemon && !self.kill_on_drop;
+        if is_one && self.surroundings.are_the_parents() {
             return Ok(());
         }
-        let reason = "environment, directory, streams and limits are those of a process, and a task has none of its own: \
-                      set them in the function, or for all workers of the pool";
+        let reason = "how a process starts and ends, its environment, directory, streams and limits are not those of a task, which has \
+                      no process of its own: set them in the function, or in what each worker does first";
         Err(Cause::start(Stage::Setup, reason))
     }
 

@@ -180,8 +180,8 @@ isolated! {
     async fn deaths_that_others_have_seen() {
         let (outbox, inbox) = mailbox::<u64>(4).unwrap();
         let memory = memory_of_region();
-        let waits = waits_until_drained(outbox.clone()).spawn().await.unwrap();
         outbox.try_send(7).unwrap();
+        let waits = waits_until_drained(outbox.clone()).spawn().await.unwrap();
         let holder = holder(&inbox).await;
         eventually_async(20 * SECOND, || members(&memory) == 3).await;
         assert!(matches!(inbox.try_recv_ack(), Err(TryRecvError::Empty)));

@@ -12,7 +12,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use procession::pipe::{Receiver, Sender};
 use procession::pool::Task;
-use procession::{Cause, Failure, Pool, ProcessError, Stage, process, simplex};
+use procession::{Cause, Failure, Pool, ProcessError, Stage, StartMethod, process, simplex};
 use procession_tests::{eventually_async, info, isolated, patience};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -308,8 +308,22 @@ isolated! {
         let pool = Pool::new(1).await.unwrap();
         let refused = in_time(pool.run(square(1).max_message(0))).await.unwrap_err();
         assert!(matches!(refused.cause(), Cause::TooLarge { size: 1, limit: 0 }), "{refused}");
-        let refused = in_time(pool.run(square(1).env("A", "b"))).await.unwrap_err();
-        assert!(matches!(refused.cause(), Cause::Start { stage: Stage::Setup, .. }), "{refused}");
+        in_time(pool.close()).await.unwrap();
+    }
+
+    /// What only a process can have is not ignored.
+    async fn what_a_task_cannot_have_is_refused() {
+        let pool = Pool::new(1).await.unwrap();
+        let calls = [
+            square(1).env("A", "b"),
+            square(1).start_method(StartMethod::Spawn),
+            square(1).daemon(true),
+            square(1).kill_on_drop(true),
+        ];
+        for call in calls {
+            let refused = in_time(pool.run(call)).await.unwrap_err();
+            assert!(matches!(refused.cause(), Cause::Start { stage: Stage::Setup, .. }), "{refused}");
+        }
         in_time(pool.close()).await.unwrap();
     }
 
@@ -344,6 +358,8 @@ isolated! {
         let different: BTreeSet<u32> = pids.iter().copied().collect();
         assert!(different.len() >= 10, "{different:?}");
         assert!(different.iter().all(|pid| pids.iter().filter(|other| *other == pid).count() <= 10));
+        eventually_async(10 * SECOND, || pool.stats().ended.get("had done as many tasks as it may") >= Some(&8)).await;
+        assert_eq!(pool.stats().ended.len(), 1, "{}", pool.stats());
         in_time(pool.close()).await.unwrap();
     }
 

@@ -244,7 +244,9 @@ isolated! {
             match value {
                 Ok(value) => assert_eq!(value, n as u64),
                 Err(error) => {
-                    assert_eq!((n, error.cause()), (17, &Cause::Poisoned { deaths: 3 }));
+                    let last = "was killed by SIGKILL".into();
+                    assert_eq!((n, error.item()), (17, Some(17)));
+                    assert_eq!(error.cause(), &Cause::Poisoned { deaths: 3, last });
                 }
             }
         }

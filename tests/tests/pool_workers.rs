@@ -259,6 +259,7 @@ isolated! {
         assert!(pids.len() == 3 && pids.contains(&first), "{pids:?}");
         eventually_async(10 * SECOND, || pool.stats().workers.is_empty()).await;
         assert!(!pids.iter().any(|pid| info(*pid).is_some()));
+        assert_eq!(pool.stats().ended.get("was not needed any more"), Some(&3));
         assert_eq!(in_time(pool.run(square(7))).await.unwrap(), 49);
         in_time(pool.close()).await.unwrap();
     }
@@ -270,6 +271,7 @@ isolated! {
         assert_eq!(in_time(pool.run(leaks(150 << 20))).await.unwrap(), worker);
         eventually_async(10 * SECOND, || info(worker).is_none()).await;
         assert_ne!(in_time(pool.run(pid())).await.unwrap(), worker);
+        assert_eq!(pool.stats().ended.get("had more memory than it may"), Some(&1));
         in_time(pool.close()).await.unwrap();
     }
 

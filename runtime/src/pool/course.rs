@@ -194,7 +194,8 @@ impl<'a, T> Course<'a, T> {
             // Another process may tell any.
             self.pace = Some(self.pace.map_or(pace, |before| before - before / 4 + pace / 4));
         }
-        let named = |key: u64, cause| ProcessError::new(format!("{}[{key}]", which.name()), pid, cause);
+        let named =
+            |key: u64, cause| ProcessError::new(format!("{}[{key}]", which.name()), pid, cause).of_item(key);
         let Some((Reading { whole, plain }, limits)) = self.draft.read else { return };
         match result {
             Ok(Packet { bytes, .. }) if count > 1 => {

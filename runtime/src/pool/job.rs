@@ -160,7 +160,12 @@ impl Job {
             return Err(Box::new(self.outcome(item, Some(pid), Err(cause), 0)));
         }
         if deaths >= POISONOUS {
-            return Err(Box::new(self.outcome(item, Some(pid), Err(Cause::Poisoned { deaths }), 0)));
+            return Err(Box::new(self.outcome(
+                item,
+                Some(pid),
+                Err(Cause::Poisoned { deaths, last: cause.to_string() }),
+                0,
+            )));
         }
         let again = self.part(item, item + 1).map(|job| Self { deaths, ..job });
         again.ok_or_else(|| Box::new(self.outcome(item, Some(pid), Err(cause), 0)))
@@ -274,7 +279,10 @@ mod tests {
             assert!(matches!((outcome.key, &outcome.result), (101, Err(Cause::StackOverflow))));
         }
         for (retries, deaths) in [(2, 2), (9, 2)] {
-            assert!(matches!(lost(retries, deaths).unwrap_err().result, Err(Cause::Poisoned { deaths: 3 })));
+            assert!(matches!(
+                lost(retries, deaths).unwrap_err().result,
+                Err(Cause::Poisoned { deaths: 3, .. })
+            ));
         }
     }
 }

@@ -55,6 +55,17 @@ pub(super) fn hung_up() -> String {
 const ROOM: usize = 4 << 10;
 const FULL: usize = 64 << 10;
 
+/// Why a worker is told to leave.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+pub(super) enum Retires {
+    #[error("was not needed any more")]
+    Spare,
+    #[error("had done as many tasks as it may")]
+    Done,
+    #[error("had more memory than it may")]
+    Heavy,
+}
+
 /// A worker has broken the protocol.
 #[derive(Debug)]
 pub(super) struct Misbehaved(pub(super) String);
@@ -110,8 +121,8 @@ pub(super) struct Member {
     /// Items that it has done, and may do before it is replaced.
     pub(super) done: u64,
     pub(super) may_do: Option<u64>,
-    /// Whether it is told to leave when it has done what it has.
-    pub(super) retires: bool,
+    /// Why it is told to leave when it has done what it has, if it is.
+    pub(super) retires: Option<Retires>,
     /// Whether the keeper knows of that.
     pub(super) is_replaced: bool,
     /// Jobs that it has and nobody waits for.
@@ -215,7 +226,7 @@ impl Member {
             heard: Instant::now(),
             done: 0,
             may_do: settings.max_tasks,
-            retires: false,
+            retires: None,
             is_replaced: false,
             given_up: 0,
             kill_at: None,
@@ -252,7 +263,7 @@ impl Member {
     /// Why it has ended, in words.
     pub(super) fn why_it_leaves(&self, cause: &Cause) -> String {
         match (&self.doomed, cause) {
-            (None, Cause::Exited { code: 0 }) => "was not needed any more".into(),
+            (None, Cause::Exited { code: 0 }) => self.retires.unwrap_or(Retires::Spare).to_string(),
             (Some((_, doom)), Cause::Signaled { signal: libc::SIGKILL, .. }) => doom.to_string(),
             _ => cause.to_string(),
         }
@@ -276,7 +287,7 @@ impl Member {
 
     /// Whether it is neither leaving nor dying.
     pub(super) const fn is_staying(&self) -> bool {
-        self.link.is_some() && !self.retires && self.doomed.is_none()
+        self.link.is_some() && self.retires.is_none() && self.doomed.is_none()
     }
 
     pub(super) const fn is_idle(&self) -> bool {
@@ -344,7 +355,9 @@ impl Member {
         self.slots[index].placed = Some(Placed { job, finished, awaited, given_up, stopped, seen });
         self.order.push_back((slot, turn));
         self.placed += 1;
-        self.retires |= self.may_do() == 0;
+        if self.may_do() == 0 {
+            self.retires.get_or_insert(Retires::Done);
+        }
         None
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::letter::Answer;
-use super::member::{HELD, Member, Misbehaved, STUCK};
+use super::member::{HELD, Member, Misbehaved, Retires, STUCK};
 use super::scales::resident;
 use crate::error::{Cause, ProcessError};
 use crate::pool::job::{Job, Post, Replies};
@@ -266,7 +266,7 @@ impl Office {
                 member.kill(None, Cause::BadMessage { reason });
             }
             state.failures = if member.done > 0 { 0 } else { state.failures };
-            let (is_idle, leaves) = (member.is_idle(), member.retires);
+            let (is_idle, leaves) = (member.is_idle(), member.retires.is_some());
             back.into_iter().rev().for_each(|job| state.queue.push_front(job));
             is_idle && (leaves || self.minds_idleness(state))
         });
@@ -294,7 +294,7 @@ impl Office {
 
     /// A worker is to leave when it has done what it has.
     pub(super) fn retire(&self, number: u64) {
-        self.with(number, |member| member.retires = true);
+        self.with(number, |member| _ = member.retires.get_or_insert(Retires::Heavy));
         self.keeper.notify_one();
     }
 
@@ -309,7 +309,8 @@ impl Office {
             state.done += member.tasks_done();
             state.slowest.merge(&member.slowest);
             state.count_end(member.why_it_leaves(&cause));
-            let has_done_nothing = member.tasks_done() == 0 && !member.has_begun() && !member.retires;
+            let has_done_nothing =
+                member.tasks_done() == 0 && !member.has_begun() && member.retires.is_none();
             again.extend(member.bury(cause.clone(), post));
             match state.phase {
                 Phase::Over => {}
@@ -358,7 +359,7 @@ impl Office {
             }
         }
         state.members.iter_mut().for_each(Member::notify);
-        let leaves = |member: &Member| member.retires && !member.is_replaced;
+        let leaves = |member: &Member| member.retires.is_some() && !member.is_replaced;
         if state.members.iter().any(leaves) || self.wanted(state) > state.staying() {
             self.keeper.notify_one();
         }
@@ -392,7 +393,7 @@ impl Office {
             next.extend(state.share(now, self.settings.concurrency));
             let starts = self.staff(state, now, &mut next);
             next.extend(self.dismiss_idle(state, now));
-            state.members.iter_mut().for_each(|member| member.is_replaced |= member.retires);
+            state.members.iter_mut().for_each(|member| member.is_replaced |= member.retires.is_some());
             state.let_go();
             for member in &mut state.members {
                 next.extend(member.check_leaving(now));
@@ -429,7 +430,7 @@ impl Office {
             let Some(at) = member.heard.checked_add(self.settings.idle_timeout) else { continue };
             if spare > 0 && at <= now {
                 spare -= 1;
-                member.retires = true;
+                member.retires = Some(Retires::Spare);
             } else if spare > 0 {
                 next = Some(next.map_or(at, |next| next.min(at)));
             }
@@ -535,7 +536,7 @@ impl State {
 
     /// Lets workers go that are to leave.
     fn let_go(&mut self) {
-        for member in self.members.iter_mut().filter(|member| member.retires && member.is_idle()) {
+        for member in self.members.iter_mut().filter(|member| member.retires.is_some() && member.is_idle()) {
             member.dismiss();
         }
         let closes = matches!(self.phase, Phase::Closing) && self.queue.is_empty();

@@ -58,7 +58,7 @@ impl Told {
                 assert!(bytes == vec![n as u8; length(n)], "{n} has another's result");
                 return Some(n);
             }
-            Err(error) if matches!(error.cause(), Cause::Poisoned { deaths: 3 }) => self.poisoned += 1,
+            Err(error) if matches!(error.cause(), Cause::Poisoned { deaths: 3, .. }) => self.poisoned += 1,
             Err(error) => {
                 assert_eq!(error.signal(), Some(9), "{error}");
                 self.lost += 1;
