@@ -128,9 +128,12 @@ impl Room {
 
     /// A worker is gone.
     fn leave(&self) {
-        let mut state = self.state();
-        state.workers -= 1;
-        if state.workers == 0 {
+        let left = {
+            let mut state = self.state();
+            state.workers -= 1;
+            state.workers
+        };
+        if left == 0 {
             self.ended.cancel();
         }
     }

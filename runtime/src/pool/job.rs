@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -218,7 +219,12 @@ impl Post {
     }
 
     pub(super) fn deliver(self) {
-        self.outcomes.into_iter().for_each(|(replies, outcomes)| replies.deliver(outcomes));
+        for (replies, outcomes) in self.outcomes {
+            // Who hears of them may panic: that is not to be the end of who tells the others.
+            if catch_unwind(AssertUnwindSafe(|| replies.deliver(outcomes))).is_err() {
+                tracing::error!("a waker panicked that was told of a task of a pool");
+            }
+        }
     }
 }
 

@@ -1,10 +1,13 @@
 //! The tasks on the control thread that look after a pool's workers: one for each, and the keeper.
 
+use std::any::Any;
 use std::future::{pending, poll_fn};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tokio::select;
 use tokio::time::{sleep, sleep_until, timeout};
 
@@ -52,7 +55,9 @@ type Running = Process<Result<(), String>>;
 /// Starts a worker, hears it, and sees it off.
 async fn attend(office: Arc<Office>, number: u64) {
     let mut answers = None;
-    let hired = hire(&office, number, &mut answers).await;
+    // What makes the call of `init`, and what reads its error, is the user's.
+    let hired = AssertUnwindSafe(hire(&office, number, &mut answers)).catch_unwind().await;
+    let hired = hired.unwrap_or_else(|payload| Err(made_no_call(&office, &*payload)));
     let (process, board) = match hired {
         Ok(hired) => hired,
         Err(error) => {
@@ -64,6 +69,11 @@ async fn attend(office: Arc<Office>, number: u64) {
     let cause = listen(&office, number, process, answers, &board).await;
     drop(board);
     office.bury(number, cause);
+}
+
+fn made_no_call(office: &Office, payload: &(dyn Any + Send)) -> ProcessError {
+    let cause = crate::panic::report_of(payload).into();
+    ProcessError::new(office.settings.name.as_str(), None, cause)
 }
 
 /// Starts a worker, and waits until it has done what it does first.

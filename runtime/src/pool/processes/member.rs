@@ -159,6 +159,8 @@ struct Placed {
     given_up: bool,
     /// Whether it was told to start no more items.
     stopped: bool,
+    /// How long it has taken so far, as its worker says, in nanoseconds.
+    elapsed: u64,
     /// Whether a watch on its time has seen it start an item: which, and when.
     seen: Option<(u64, u64)>,
 }
@@ -351,14 +353,26 @@ impl Member {
             self.heard = Instant::now();
         }
         job.replies.placed(job.key, Some(self.pid()));
-        let (finished, awaited, given_up, stopped, seen) = (0, Vec::new(), false, false, None);
-        self.slots[index].placed = Some(Placed { job, finished, awaited, given_up, stopped, seen });
+        let (finished, awaited, given_up, stopped, elapsed, seen) = (0, Vec::new(), false, false, 0, None);
+        self.slots[index].placed = Some(Placed { job, finished, awaited, given_up, stopped, elapsed, seen });
         self.order.push_back((slot, turn));
+        if self.order.len() >= 2 * SLOTS {
+            self.forget_what_is_gone();
+        }
         self.placed += 1;
         if self.may_do() == 0 {
             self.retires.get_or_insert(Retires::Done);
         }
         None
+    }
+
+    /// Those that it no longer has go from the front otherwise: behind one that takes long they would pile up.
+    fn forget_what_is_gone(&mut self) {
+        let slots = &self.slots;
+        self.order.retain(|(slot, turn)| {
+            let Slot { turn: present, placed } = &slots[usize::from(*slot)];
+            present == turn && placed.is_some()
+        });
     }
 
     /// Whether a job is within the pool's limits. Those of a list are looked at by the worker, one by one.

@@ -203,18 +203,19 @@ impl Office {
     /// A worker is ready. Gives it back if it is not wanted any more: it then counts as one that is being started until it is
     /// [dropped](Self::dropped).
     pub(super) fn hired(&self, member: Member) -> Option<Member> {
-        let refused = self.change(|state, _| {
+        let (refused, opens) = self.change(|state, _| {
             if let Phase::Over = state.phase {
-                return Some(member);
+                return (Some(member), false);
             }
             state.starting -= 1;
             state.members.push(member);
-            if !state.opened && state.members.len() >= self.settings.least {
-                state.opened = true;
-                self.opened.send_replace(Some(Ok(())));
-            }
-            None
+            let opens = !state.opened && state.members.len() >= self.settings.least;
+            state.opened |= opens;
+            (None, opens)
         });
+        if opens {
+            self.opened.send_replace(Some(Ok(())));
+        }
         self.keeper.notify_one();
         refused
     }
@@ -227,16 +228,19 @@ impl Office {
 
     /// A worker could not be had.
     pub(super) fn not_hired(&self, error: &ProcessError) {
-        self.change(|state, post| {
+        let is_first = self.change(|state, post| {
             state.starting -= 1;
-            if !state.opened {
-                state.opened = true;
-                self.opened.send_replace(Some(Err(error.clone())));
+            let is_first = !std::mem::replace(&mut state.opened, true);
+            if is_first {
                 state.end(&Cause::Closed, post);
-                self.killed.cancel();
             }
             state.fail(error.cause(), post);
+            is_first
         });
+        if is_first {
+            self.opened.send_replace(Some(Err(error.clone())));
+            self.killed.cancel();
+        }
         self.keeper.notify_one();
     }
 
@@ -359,20 +363,38 @@ impl Office {
             }
         }
         state.members.iter_mut().for_each(Member::notify);
+        self.wake_keeper(state, !full.is_empty());
+    }
+
+    /// Wakes the keeper if it has something to do, or will have before it looks by itself: each time that [`keep`](Self::keep) gives is
+    /// one of these, so that a look leads to no other at once.
+    fn wake_keeper(&self, state: &mut State, has_waited_for_room: bool) {
         let leaves = |member: &Member| member.retires.is_some() && !member.is_replaced;
-        if state.members.iter().any(leaves) || self.wanted(state) > state.staying() {
+        let now = Instant::now();
+        if state.members.iter().any(leaves) {
             self.keeper.notify_one();
         }
-        if state.is_uneven(self.settings.concurrency) {
+        if self.missing(state) > 0 {
+            match state.not_before.filter(|at| *at > now) {
+                Some(at) => self.look_at(state, at),
+                None => self.keeper.notify_one(),
+            }
+        }
+        if has_waited_for_room || state.is_uneven(self.settings.concurrency) {
             self.look_in(state, STUCK);
-        } else if state.next_look.is_none() && state.may_be_held(Instant::now()) {
+        } else if state.next_look.is_none_or(|next| next > now + HELD) && state.may_be_held(now) {
             self.look_in(state, HELD);
         }
     }
 
-    /// Wakes the keeper, unless it looks by then anyway.
     fn look_in(&self, state: &mut State, pause: Duration) {
-        let Some(at) = Instant::now().checked_add(pause) else { return };
+        if let Some(at) = Instant::now().checked_add(pause) {
+            self.look_at(state, at);
+        }
+    }
+
+    /// Wakes the keeper, unless it looks by then anyway.
+    fn look_at(&self, state: &mut State, at: Instant) {
         if state.next_look.is_none_or(|next| next > at) {
             state.next_look = Some(at);
             self.keeper.notify_one();
@@ -382,7 +404,7 @@ impl Office {
     /// The keeper's look: what is late, who is stuck, who is missing. Gives when to look again, and how many workers to start; `None`
     /// when nothing is left to be kept.
     pub(super) fn keep(&self) -> Option<(Option<Instant>, Vec<u64>)> {
-        self.change(|state, post| {
+        let kept = self.change(|state, post| {
             let now = Instant::now();
             let mut next: Vec<Instant> = Vec::new();
             let mut back = Vec::new();
@@ -391,6 +413,10 @@ impl Office {
             }
             back.into_iter().rev().for_each(|job| state.queue.push_front(job));
             next.extend(state.share(now, self.settings.concurrency));
+            // A worker that has read what was taken back from it says nothing, and has room.
+            if !state.queue.is_empty() && state.members.iter().any(Member::has_room) {
+                next.push(now + STUCK);
+            }
             let starts = self.staff(state, now, &mut next);
             next.extend(self.dismiss_idle(state, now));
             state.members.iter_mut().for_each(|member| member.is_replaced |= member.retires.is_some());
@@ -402,11 +428,14 @@ impl Office {
             let is_over = !matches!(state.phase, Phase::Open) && state.is_empty();
             if is_over {
                 state.phase = Phase::Over;
-                self.ended.cancel();
                 return None;
             }
             Some((state.next_look, starts))
-        })
+        });
+        if kept.is_none() {
+            self.ended.cancel();
+        }
+        kept
     }
 
     /// How many workers there should be.
@@ -420,6 +449,12 @@ impl Office {
             Phase::Closing => demand.min(most),
             Phase::Over => 0,
         }
+    }
+
+    /// How many are to be started. After a failure one is tried, to see whether it was the last.
+    fn missing(&self, state: &State) -> usize {
+        let missing = self.wanted(state).saturating_sub(state.staying());
+        if state.failures > 0 { missing.min(1_usize.saturating_sub(state.starting)) } else { missing }
     }
 
     /// Lets workers go that a range can do without. Gives when to look for the next one.
@@ -440,15 +475,13 @@ impl Office {
 
     /// The numbers of the workers to start now.
     fn staff(&self, state: &mut State, now: Instant, next: &mut Vec<Instant>) -> Vec<u64> {
-        let missing = self.wanted(state).saturating_sub(state.staying());
+        let missing = self.missing(state);
         if missing > 0
             && let Some(at) = state.not_before.filter(|at| *at > now)
         {
             next.push(at);
             return Vec::new();
         }
-        // After a failure one is tried, to see whether it was the last.
-        let missing = if state.failures > 0 { missing.min(1) } else { missing };
         state.starting += missing;
         (0..missing)
             .map(|_| {

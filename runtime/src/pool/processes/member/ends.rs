@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{GRACE, HUNG_UP, LEAVE, Member, Misbehaved, Placed, Slot, hung_up};
+use super::{GRACE, HUNG_UP, LEAVE, Member, Misbehaved, Placed, STUCK, Slot, hung_up};
 use crate::error::Cause;
 use crate::pool::job::{Job, Post, Replies};
 use crate::pool::processes::board;
@@ -145,7 +145,8 @@ impl Member {
             let Some(after) = placed.job.timeout else { continue };
             let limit = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
             let left = if placed.seen.is_none() && self.board.is_offered(index, *turn) {
-                limit
+                // However short it is: it has not begun.
+                limit.max(STUCK.as_nanos() as u64)
             } else {
                 let (item, since) = self.board.begun(index);
                 let first_seen = placed.see(item, now);

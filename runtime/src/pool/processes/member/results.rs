@@ -60,6 +60,7 @@ impl Member {
             let placed = placed.filter(|placed| placed.finished < placed.job.count);
             let placed =
                 placed.ok_or_else(|| Misbehaved("a result of a job that it does not have".into()))?;
+            placed.elapsed = placed.elapsed.max(elapsed);
             let item = placed.finished;
             match mark {
                 Mark::Returned if length as u64 <= placed.job.limits.max_message => {
@@ -88,14 +89,21 @@ impl Member {
                         back.extend(placed.job.part(item, middle));
                         back.extend(placed.job.part(middle, count));
                     }
-                    placed.job.count = item;
+                    match placed.job.part(0, item) {
+                        Some(begun) => placed.job = begun,
+                        None => placed.job.count = item,
+                    }
                 }
             }
             let is_done = self.advance(slot, mark);
             if is_done || mark != Mark::Returned {
-                list.take().into_iter().for_each(|list| self.post(list, elapsed, post));
+                if let Some(list) = list.take() {
+                    // Another job's time it is not.
+                    let elapsed = if list.slot == slot { elapsed } else { 0 };
+                    self.post(list, elapsed, post);
+                }
             }
-            self.settle(slot, elapsed, post);
+            self.settle(slot, post);
         }
         Ok(any)
     }
@@ -144,7 +152,7 @@ impl Member {
                 placed.job.outcome(item, Some(pid), result.map(Packet::from).map_err(Cause::from), 0);
             post.add(&placed.job.replies, outcome);
         }
-        self.settle(slot, 0, post);
+        self.settle(slot, post);
         Ok(())
     }
 
@@ -160,12 +168,13 @@ impl Member {
     }
 
     /// Frees a slot whose job is done.
-    fn settle(&mut self, slot: u16, elapsed: u64, post: &mut Post) {
+    fn settle(&mut self, slot: u16, post: &mut Post) {
         let place = &mut self.slots[usize::from(slot)];
         let Some(placed) = place.placed.take_if(|placed| placed.is_done()) else { return };
         self.placed -= 1;
         self.free.push(slot);
         self.done += u64::from(placed.finished);
+        let elapsed = placed.elapsed;
         if elapsed > 0 && placed.finished > 0 {
             let pace = elapsed / u64::from(placed.finished);
             self.busy = self.busy.saturating_add(Duration::from_nanos(elapsed));
