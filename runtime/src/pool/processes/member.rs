@@ -182,6 +182,20 @@ impl Placed {
         self.finished == self.job.count && self.awaited.is_empty()
     }
 
+    /// Ends with the items before one: gives back the others, in two parts for whoever is free.
+    fn end_before(&mut self, item: u32, back: &mut Vec<Job>) {
+        let count = self.job.count;
+        if !self.given_up && item < count {
+            let middle = item + (count - item).div_ceil(2);
+            back.extend(self.job.part(item, middle));
+            back.extend(self.job.part(middle, count));
+        }
+        match self.job.part(0, item) {
+            Some(begun) => self.job = begun,
+            None => self.job.count = item,
+        }
+    }
+
     /// Notes which item it is said to be at; gives when it was first seen there. Items follow one another: what says something else
     /// says nothing.
     fn see(&mut self, item: u64, now: u64) -> u64 {

@@ -82,26 +82,14 @@ impl Member {
                 Mark::Stopped if !placed.stopped && !placed.given_up => {
                     return Err(Misbehaved("it stops what it was not told to".into()));
                 }
-                Mark::Stopped => {
-                    let count = placed.job.count;
-                    if !placed.given_up && item < count {
-                        let middle = item + (count - item).div_ceil(2);
-                        back.extend(placed.job.part(item, middle));
-                        back.extend(placed.job.part(middle, count));
-                    }
-                    match placed.job.part(0, item) {
-                        Some(begun) => placed.job = begun,
-                        None => placed.job.count = item,
-                    }
-                }
+                Mark::Stopped => placed.end_before(item, back),
             }
             let is_done = self.advance(slot, mark);
-            if is_done || mark != Mark::Returned {
-                if let Some(list) = list.take() {
-                    // Another job's time it is not.
-                    let elapsed = if list.slot == slot { elapsed } else { 0 };
-                    self.post(list, elapsed, post);
-                }
+            let is_to_be_posted = is_done || mark != Mark::Returned;
+            if let Some(list) = list.take_if(|_| is_to_be_posted) {
+                // Another job's time it is not.
+                let elapsed = if list.slot == slot { elapsed } else { 0 };
+                self.post(list, elapsed, post);
             }
             self.settle(slot, post);
         }
