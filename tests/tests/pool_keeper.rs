@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use procession::pipe::{Receiver, Sender};
+use procession::pool::WorkerState;
 use procession::{Failure, Pool, process, simplex};
 use procession_tests::{eventually_async, isolated, patience};
 use rustix::process::{Pid, Signal, kill_process};
@@ -113,6 +114,22 @@ isolated! {
         in_time(long).await.unwrap().unwrap();
         assert_eq!(in_time(held).await.unwrap(), busy);
         send(other, Signal::CONT);
+        in_time(pool.close()).await.unwrap();
+    }
+
+    /// A spare does nothing before it takes the place of one that has ended, and then another one waits.
+    async fn spares_take_the_place_of_the_dead() {
+        let pool = Pool::builder().workers(1).warm(1).build().await.unwrap();
+        for _ in 0..5 {
+            let spares = || pool.stats().workers.into_iter().filter(|worker| worker.state == WorkerState::Spare);
+            eventually_async(20 * SECOND, || spares().count() == 1).await;
+            let spare = spares().next().unwrap().pid;
+            let worker = in_time(pool.run(pid())).await.unwrap();
+            let pids = in_time(pool.map(|_| pid(), 0..100)).await.unwrap();
+            assert!(worker != spare && pids.iter().all(|pid| *pid == worker), "{worker}, {spare}: {pids:?}");
+            send(worker, Signal::KILL);
+            assert_eq!(in_time(pool.run(pid())).await.unwrap(), spare);
+        }
         in_time(pool.close()).await.unwrap();
     }
 

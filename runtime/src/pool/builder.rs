@@ -61,6 +61,7 @@ impl Builder {
                 max_tasks: None,
                 max_rss: None,
                 idle_timeout: IDLE_TIMEOUT,
+                warm: 0,
                 init: None,
             },
         }
@@ -117,6 +118,31 @@ impl Builder {
     #[doc(alias = "dummy")]
     pub fn local(mut self) -> Self {
         self.settings.is_local = true;
+        self
+    }
+
+    /// Keeps so many spare workers besides, started and through with what they do first, which get no tasks before another one ends: then
+    /// one takes its place at once, and the tasks that wait do not wait for a start. None if nothing is said. [`build`](Self::build) does
+    /// not wait for them.
+    ///
+    /// # Examples
+    /// ```
+    /// # use procession::{Pool, process};
+    /// #[process]
+    /// fn pid() -> u32 {
+    ///     std::process::id()
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), procession::ProcessError> {
+    /// let pool = Pool::builder().workers(1).warm(1).max_tasks(1).build().await?;
+    /// let (first, second) = (pool.run(pid()).await?, pool.run(pid()).await?);
+    /// assert_ne!(first, second);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn warm(mut self, spares: usize) -> Self {
+        self.settings.warm = spares;
         self
     }
 

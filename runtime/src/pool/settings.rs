@@ -15,6 +15,8 @@ pub(super) struct Settings {
     /// Workers that are always there, and the most that there are.
     pub(super) least: usize,
     pub(super) most: usize,
+    /// Workers beyond those, which wait to take the place of one that ends.
+    pub(super) warm: usize,
     pub(super) concurrency: usize,
     pub(super) limits: Limits,
     pub(super) start_method: Option<StartMethod>,

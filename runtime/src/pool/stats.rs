@@ -95,6 +95,8 @@ pub enum WorkerState {
     Busy,
     /// It ends when it has done what it has.
     Leaving,
+    /// It waits to take the place of one that ends.
+    Spare,
 }
 
 /// A task that has taken long. Of those that went to their worker in one piece it is the average.
@@ -143,6 +145,7 @@ impl fmt::Display for WorkerState {
             Self::Idle => "idle",
             Self::Busy => "busy",
             Self::Leaving => "leaving",
+            Self::Spare => "spare",
         })
     }
 }

@@ -110,6 +110,8 @@ pub(super) struct Member {
     pace: Option<u64>,
     /// Whether it has been taken to be stopped, and was not heard since: others are given jobs before it.
     pub(super) is_doubtful: bool,
+    /// Whether it gets no jobs before another one ends.
+    pub(super) is_spare: bool,
     /// How long it has been running jobs, and which of them took longest.
     busy: Duration,
     pub(super) slowest: Slowest,
@@ -235,6 +237,7 @@ impl Member {
             limits: settings.limits,
             pace: None,
             is_doubtful: false,
+            is_spare: false,
             busy: Duration::ZERO,
             slowest: Slowest::default(),
             ready: Instant::now(),
@@ -259,6 +262,7 @@ impl Member {
     pub(super) fn stats(&self) -> WorkerStats {
         let state = match self.is_idle() {
             _ if !self.is_staying() => WorkerState::Leaving,
+            true if self.is_spare => WorkerState::Spare,
             true => WorkerState::Idle,
             false => WorkerState::Busy,
         };
@@ -298,7 +302,11 @@ impl Member {
 
     /// Whether it may be given one more job.
     pub(super) fn has_room(&self) -> bool {
-        self.is_staying() && self.leaves_by.is_none() && self.placed < self.depth() && self.may_do() > 0
+        self.is_staying()
+            && !self.is_spare
+            && self.leaves_by.is_none()
+            && self.placed < self.depth()
+            && self.may_do() > 0
     }
 
     /// Whether it is neither leaving nor dying.
@@ -312,7 +320,7 @@ impl Member {
 
     /// Whether it could do something at once.
     pub(super) const fn is_free(&self) -> bool {
-        self.is_staying() && self.is_idle() && !self.is_doubtful
+        self.is_staying() && !self.is_spare && self.is_idle() && !self.is_doubtful
     }
 
     /// Whether it may yet turn out to be stopped.

@@ -329,6 +329,9 @@ impl Office {
 
     /// Gives the queue's jobs to workers that have room, the least busy first.
     fn hand_out(&self, state: &mut State, post: &mut Post) {
+        if self.settings.warm > 0 {
+            state.appoint(self.settings.most);
+        }
         let mut full = Vec::new();
         while let Some(job) = state.queue.pop_front() {
             let room = |member: &&mut Member| member.has_room() && !full.contains(&member.number);
@@ -440,11 +443,11 @@ impl Office {
 
     /// How many workers there should be.
     fn wanted(&self, state: &State) -> usize {
-        let Settings { least, most, concurrency, .. } = self.settings;
+        let Settings { least, most, warm, concurrency, .. } = self.settings;
         let jobs = state.queue.len() + state.members.iter().map(Member::load).sum::<usize>();
         let demand = jobs.div_ceil(concurrency);
         match state.phase {
-            Phase::Open => demand.clamp(least, most),
+            Phase::Open => demand.clamp(least, most) + warm,
             Phase::Closing if state.queue.is_empty() => 0,
             Phase::Closing => demand.min(most),
             Phase::Over => 0,
@@ -502,6 +505,16 @@ impl State {
         const MOST: usize = 64;
         let why = if self.ended.len() < MOST { why } else { "for another reason".into() };
         *self.ended.entry(why).or_default() += 1;
+    }
+
+    /// Has so many workers get jobs, those that were started first; the others are spares.
+    fn appoint(&mut self, most: usize) {
+        self.members.sort_by_key(|member| member.number);
+        let mut staying = 0;
+        for member in &mut self.members {
+            staying += usize::from(member.is_staying());
+            member.is_spare = staying > most;
+        }
     }
 
     /// How many workers there are that stay, with those that are being started.
