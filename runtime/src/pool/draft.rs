@@ -16,7 +16,7 @@ use crate::plan::Plan;
 use crate::wire::{Limits, Packet};
 
 /// How many bytes the arguments of one job have before it takes no more items.
-const ENOUGH: usize = 32 << 10;
+pub(super) const ENOUGH: usize = 32 << 10;
 
 /// How much memory is taken at a time for the arguments of short jobs.
 const ROOM: usize = 4 << 10;

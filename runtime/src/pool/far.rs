@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::backend::Backend;
+use super::draft::ENOUGH;
 use super::enclosed::Enclosed;
 use super::job::{Job, Outcome, Post, Replies};
 use super::stats::Stats;
@@ -26,8 +27,11 @@ use crate::error::{Cause, ProcessError};
 use crate::pipe::{Receiver, SendError, Sender};
 use crate::wire::{Limits, Packet};
 
-/// How many jobs of one process wait in another's pool at most; more wait in the pipe.
+/// How many jobs of one process another's pool has at most, until all that came of them is sent; more wait in the pipe.
 const MOST: usize = 4096;
+
+/// How many items a job has at most: those of a list take four bytes each at least.
+const MOST_ITEMS: u32 = (ENOUGH / size_of::<u32>()) as u32;
 
 /// What is asked of the process that has the pool.
 #[derive(Debug, Serialize, Deserialize)]
@@ -280,6 +284,7 @@ pub(super) async fn serve(
     mut requests: Receiver<Request>,
     mut answers: Sender<Answer>,
 ) {
+    // As long as there are permits: one goes with each.
     let (deliver, mut delivered) = unbounded_channel();
     let errands = Arc::new(Mutex::new(HashMap::new()));
     let room = Arc::new(Semaphore::new(MOST));
@@ -290,7 +295,8 @@ pub(super) async fn serve(
                     // A pool does not close this.
                     let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
                     let packet = Packet::from(packet);
-                    if count == 0 || (count > 1 && !is_list(&packet.bytes, count)) {
+                    // An honest process sends none of these.
+                    if count != 1 && !is_list(&packet, count) {
                         return;
                     }
                     let errand = Errand::new(id, count, deliver.clone(), Arc::downgrade(&errands), permit);
@@ -321,8 +327,8 @@ pub(super) async fn serve(
     left.into_iter().for_each(|errand| backend.give_up(&(errand as Arc<dyn Replies>), None));
 }
 
-async fn tell(delivered: &mut UnboundedReceiver<Answer>, answers: &mut Sender<Answer>) {
-    while let Some(answer) = delivered.recv().await {
+async fn tell(delivered: &mut UnboundedReceiver<(Answer, Permit)>, answers: &mut Sender<Answer>) {
+    while let Some((answer, _permit)) = delivered.recv().await {
         let sent = match answers.send(answer).await {
             Err(SendError::Encode(answer, error)) => {
                 answers.send(Answer { result: Err(error.into()), ..answer }).await
@@ -339,7 +345,11 @@ async fn tell(delivered: &mut UnboundedReceiver<Answer>, answers: &mut Sender<An
 }
 
 /// Whether bytes are a list of so many arguments: what another process has sent is looked at before it is taken apart.
-fn is_list(mut bytes: &[u8], count: u32) -> bool {
+fn is_list(packet: &Packet, count: u32) -> bool {
+    if !packet.handles.is_empty() || !(1..=MOST_ITEMS).contains(&count) {
+        return false;
+    }
+    let mut bytes = &packet.bytes[..];
     for _ in 0..count {
         let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return false };
         let Some(rest) = rest.get(u32::from_le_bytes(*length) as usize..) else { return false };
@@ -354,24 +364,27 @@ fn lock(errands: &Errands) -> MutexGuard<'_, HashMap<u64, Arc<Errand>>> {
     errands.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// To have a job in the pool, or what came of it on the way back.
+type Permit = Arc<OwnedSemaphorePermit>;
+
 /// A job of another process.
 struct Errand {
     id: u64,
     left: AtomicU32,
-    deliver: UnboundedSender<Answer>,
+    deliver: UnboundedSender<(Answer, Permit)>,
     errands: std::sync::Weak<Errands>,
-    _permit: OwnedSemaphorePermit,
+    permit: Permit,
 }
 
 impl Errand {
     fn new(
         id: u64,
         count: u32,
-        deliver: UnboundedSender<Answer>,
+        deliver: UnboundedSender<(Answer, Permit)>,
         errands: std::sync::Weak<Errands>,
         permit: OwnedSemaphorePermit,
     ) -> Arc<Self> {
-        Arc::new(Self { id, left: AtomicU32::new(count), deliver, errands, _permit: permit })
+        Arc::new(Self { id, left: AtomicU32::new(count), deliver, errands, permit: Arc::new(permit) })
     }
 }
 
@@ -381,7 +394,7 @@ impl Replies for Errand {
         for Outcome { key, pid, result, pace, .. } in outcomes.into_iter().flat_map(Outcome::each) {
             let answer = Answer { id: self.id, item: key as u32, pid, result: result.map(Into::into), pace };
             // Where nobody listens any more nobody misses it.
-            drop(self.deliver.send(answer));
+            drop(self.deliver.send((answer, Arc::clone(&self.permit))));
         }
         if self.left.fetch_sub(count, Relaxed) == count
             && let Some(errands) = self.errands.upgrade()

@@ -103,15 +103,22 @@ fn list(id: u64, count: u32, packet: Packet) -> Request {
     Request::Job { id, function: function(), count, timeout, limits, retries, packet: packet.into() }
 }
 
+fn packet(bytes: Vec<u8>) -> Packet {
+    Packet { bytes: bytes.into(), ..Packet::default() }
+}
+
 fn job(id: u64) -> Request {
     list(id, 1, Packet::default())
 }
 
 #[test]
 fn lists_are_looked_at() {
+    let is_list = |bytes: &[u8], count| is_list(&packet(bytes.to_vec()), count);
     let list = [1, 0, 0, 0, 7, 0, 0, 0, 0];
-    assert!(is_list(&list, 2) && !is_list(&list, 1) && !is_list(&list, 3));
+    assert!(is_list(&list, 2) && !is_list(&list, 1) && !is_list(&list, 3) && !is_list(&[], 0));
     assert!(!is_list(&[9, 0, 0, 0, 7], 1) && !is_list(&[255; 8], 1) && !is_list(&[1, 0], 1));
+    // As many as fill a list, and more.
+    assert!(is_list(&[0; ENOUGH], MOST_ITEMS) && !is_list(&[0; ENOUGH + 4], MOST_ITEMS + 1));
 }
 
 #[tokio::test]
@@ -122,6 +129,37 @@ async fn an_id_that_is_there_already() {
     child.has_jobs(2).await;
     child.ask(job(7)).await;
     child.is_sent_away().await;
+}
+
+/// Who does not read is asked for no more, however fast the pool is.
+#[tokio::test]
+async fn answers_that_nobody_reads() {
+    let mut child = Child::new();
+    let is_done = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let (pool, counter) = (Arc::clone(&child.pool), Arc::clone(&is_done));
+    let works = tokio::spawn(async move {
+        loop {
+            let jobs = std::mem::take(&mut *pool.0.lock().unwrap());
+            counter.fetch_add(jobs.len(), Relaxed);
+            let mut post = Post::default();
+            for job in &jobs {
+                post.add(&job.replies, job.outcome(0, None, Ok(packet(vec![0; 1000])), 0));
+            }
+            post.deliver();
+            tokio::task::yield_now().await;
+        }
+    });
+    let all = async {
+        for id in 0..2 * MOST as u64 {
+            child.requests.send(job(id)).await.unwrap();
+        }
+    };
+    // It comes to an end where the answers fill their pipe, which takes fewer than half of them, and the rest its room.
+    assert!(timeout(Duration::from_secs(5), all).await.is_err());
+    assert!(is_done.load(Relaxed) < 2 * MOST, "{is_done:?}");
+    works.abort();
+    drop((child.requests, child.answers));
+    in_time(child.served).await.unwrap();
 }
 
 /// The end of one that was given up is not the end of the next one by its name.
