@@ -76,7 +76,7 @@ impl Child {
     }
 
     /// It is not served any more, and nothing of its own is left.
-    async fn is_sent_away(self) {
+    async fn ends_sent_away(self) {
         in_time(self.served).await.unwrap();
         assert_eq!(self.pool.unfinished(), 0);
     }
@@ -128,7 +128,7 @@ async fn an_id_that_is_there_already() {
     child.ask(job(8)).await;
     child.has_jobs(2).await;
     child.ask(job(7)).await;
-    child.is_sent_away().await;
+    child.ends_sent_away().await;
 }
 
 /// Who does not read is asked for no more, however fast the pool is.
