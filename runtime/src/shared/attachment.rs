@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker, ready};
 
 use rustix::fs::fstat;
+use tokio::runtime::Handle;
 use tokio::task::coop::poll_proceed;
 
 use super::bells::Bells;
@@ -17,7 +18,7 @@ use super::deaths;
 use super::identity;
 use super::layout::{self, Layout};
 use super::lines::Lines;
-use super::listeners::Listeners;
+use super::listeners::{Listeners, driver};
 use super::waiters::{Ticket, Turns, Waiters};
 use super::words::{Member, Members, SLOTS, Wait};
 use crate::sys::{self, Overlay, Place, Shared};
@@ -168,12 +169,15 @@ impl Attachment {
         (epoch, stirs): (u32, u64),
         waker: &Waker,
     ) -> bool {
-        let Some(entered) = self.waiters.sleep(*ticket, at, turns, (epoch, stirs), waker) else {
+        let runtime = driver();
+        let key = (at, runtime.as_ref().map(Handle::id));
+        let Some(entered) = self.waiters.sleep(*ticket, key, turns, (epoch, stirs), waker) else {
             return false;
         };
         *ticket = Some(entered);
-        if let Some(me) = self.me() {
-            self.listeners.listen(self, self.bells.of(me), waker);
+        // In a fork of a process that has a control thread there is no runtime: it looks by turns.
+        if let (Some(me), Some(runtime)) = (self.me(), &runtime) {
+            self.listeners.listen(self, self.bells.of(me), runtime, waker);
         }
         self.watch();
         self.at::<Wait>(at).epoch() == epoch
@@ -202,7 +206,7 @@ impl Attachment {
         (epoch, stirs): (u32, u64),
         waker: &Waker,
     ) -> bool {
-        let entered = self.waiters.sleep(*ticket, Layout::JOINS, Turns::All, (epoch, stirs), waker);
+        let entered = self.waiters.sleep(*ticket, (Layout::JOINS, None), Turns::All, (epoch, stirs), waker);
         *ticket = entered.or(*ticket);
         entered.is_some() && self.joins().epoch() == epoch
     }

@@ -2,11 +2,13 @@
 
 use std::cell::Cell;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::Waker;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Handle, Id};
 use tokio::task::JoinHandle;
 
@@ -23,8 +25,12 @@ pub(super) struct Listeners(Mutex<Vec<Listener>>);
 struct Listener {
     runtime: Id,
     bell: u32,
+    /// The task's: it goes with its runtime.
+    watch: Weak<Watch>,
     task: JoinHandle<()>,
 }
+
+type Watch = AsyncFd<Arc<OwnedFd>>;
 
 thread_local! {
     /// Whether this thread blocks until a future is ready.
@@ -57,18 +63,21 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
 const WITHOUT: Duration = Duration::from_millis(10);
 
 impl Listeners {
-    /// Has the current runtime listen to a bell from now on.
-    pub(super) fn listen(&self, attachment: &Arc<Attachment>, bell: u32, waker: &Waker) {
-        // A fork of a process with a control thread: it looks by turns.
-        let Some(runtime) = &driver() else { return };
+    /// Has a runtime listen to a bell from now on. A waker is called now and then where that cannot be had.
+    pub(super) fn listen(&self, attachment: &Arc<Attachment>, bell: u32, runtime: &Handle, waker: &Waker) {
         let mut listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_this = |it: &Listener| it.runtime == runtime.id() && it.bell == bell && !it.task.is_finished();
-        if listeners.iter().any(is_this) {
+        if let Some(listener) = listeners.iter().find(|it| is_this(it)) {
+            let watch = listener.watch.upgrade();
+            drop(listeners);
+            // Who sleeps last mostly is the only one, and then is woken by the bell itself, sooner than by the task. The task hears
+            // whatever this one is told now.
+            watch.inspect(|watch| drop(watch.poll_read_ready(&mut Context::from_waker(waker))));
             return;
         }
         listeners.retain(|listener| !listener.task.is_finished());
-        match listener(attachment, bell, runtime) {
-            Ok(task) => listeners.push(Listener { runtime: runtime.id(), bell, task }),
+        match Listener::start(attachment, bell, runtime) {
+            Ok(listener) => listeners.push(listener),
             Err(_no_room) => {
                 let waker = waker.clone();
                 let again = async move {
@@ -87,22 +96,27 @@ impl Listeners {
     }
 }
 
-fn listener(attachment: &Arc<Attachment>, bell: u32, runtime: &Handle) -> io::Result<JoinHandle<()>> {
-    let socket = attachment.bells.listener(bell).ok_or(io::ErrorKind::NotFound)?;
-    let _inside = runtime.enter();
-    let watch = sys::watch_for(Arc::clone(socket), Interest::READABLE)?;
-    let attachment: Weak<Attachment> = Arc::downgrade(attachment);
-    Ok(runtime.spawn(async move {
-        while let Ok(mut rung) = watch.readable().await {
-            // It is never read: a bell is heard by its edges. One that was closed stays so, and has none.
-            let is_closed = rung.ready().is_read_closed();
-            rung.clear_ready();
-            let Some(attachment) = attachment.upgrade() else { return };
-            attachment.look();
-            drop(attachment);
-            if is_closed {
-                return std::future::pending().await;
-            }
+impl Listener {
+    fn start(attachment: &Arc<Attachment>, bell: u32, runtime: &Handle) -> io::Result<Self> {
+        let socket = attachment.bells.listener(bell).ok_or(io::ErrorKind::NotFound)?;
+        let _inside = runtime.enter();
+        let watch = Arc::new(sys::watch_for(Arc::clone(socket), Interest::READABLE)?);
+        let weak = Arc::downgrade(&watch);
+        let task = runtime.spawn(listen(watch, Arc::downgrade(attachment)));
+        Ok(Self { runtime: runtime.id(), bell, watch: weak, task })
+    }
+}
+
+async fn listen(watch: Arc<Watch>, attachment: Weak<Attachment>) {
+    while let Ok(mut rung) = watch.readable().await {
+        // It is never read: a bell is heard by its edges. One that was closed stays so, and has none.
+        let is_closed = rung.ready().is_read_closed();
+        rung.clear_ready();
+        let Some(attachment) = attachment.upgrade() else { return };
+        attachment.look();
+        drop(attachment);
+        if is_closed {
+            return std::future::pending().await;
         }
-    }))
+    }
 }

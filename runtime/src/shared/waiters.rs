@@ -1,10 +1,10 @@
 //! Those in this process that wait for something in a region.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use tokio::runtime::Id;
@@ -22,7 +22,7 @@ pub(crate) enum Turns {
     All,
 }
 
-/// The queues, by the place of the word that they wait by and the runtime in which they do.
+/// Those that wait, in queues.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     queues: Mutex<Queues>,
@@ -32,31 +32,39 @@ pub(crate) struct Waiters {
     stirs: AtomicU64,
 }
 
+/// The place of the word that they wait by, and the runtime in which they do.
 type Key = (usize, Option<Id>);
 
 #[derive(Debug, Default)]
 struct Queues {
     tickets: u64,
-    queues: HashMap<Key, Queue>,
-    /// How many of them are `Turns::InOrder`.
+    /// Few mostly, so that to look through them is faster than any other way to find one.
+    queues: Vec<Queue>,
+    /// In how many of them somebody waits who is not to be overtaken.
     in_order: usize,
 }
 
+/// How many queues are kept when nobody waits in them any more: whoever comes next finds room there.
+const KEPT: usize = 4;
+
 #[derive(Debug)]
 struct Queue {
+    key: Key,
     turns: Turns,
     /// By their tickets, and so in the order in which they came.
-    waiting: BTreeMap<u64, Waiter>,
+    waiting: VecDeque<Waiter>,
     /// Who was woken last, as long as it has neither slept again nor left: until then no other is.
     woken: Option<u64>,
 }
 
 #[derive(Debug)]
 struct Waiter {
+    ticket: u64,
     /// The number of wake-ups that it knows of.
     epoch: u32,
-    /// Cloned and dropped without the lock: it is somebody else's code that does so, and may come back here.
-    waker: Arc<Waker>,
+    /// Until it is woken. Cloned, called and dropped without the lock: it is somebody else's code that does so, and may
+    /// come back here.
+    waker: Option<Waker>,
 }
 
 /// A place in a queue.
@@ -76,25 +84,24 @@ impl Waiters {
         self.stirs.load(Acquire)
     }
 
-    /// Enters who waits, or says that it sleeps again; gives its ticket. `None` if all were told to look again since `stirs`
-    /// was read: then who was woken still is, so that its turn is not lost.
+    /// Enters who waits in a runtime, or says that it sleeps again; gives its ticket. `None` if all were told to look again
+    /// since `stirs` was read: then who was woken still is, so that its turn is not lost.
     pub(super) fn sleep(
         &self,
         ticket: Option<Ticket>,
-        at: usize,
+        key: Key,
         turns: Turns,
         (epoch, stirs): (u32, u64),
         waker: &Waker,
     ) -> Option<Ticket> {
-        let key = (at, driver().map(|runtime| runtime.id()));
         let moved = ticket.filter(|ticket| ticket.key != key);
-        let waiter = Waiter { epoch, waker: Arc::new(waker.clone()) };
+        let waker = waker.clone();
         let mut queues = self.lock();
         if self.stirs() != stirs {
             return None;
         }
         let left = moved.map(|ticket| queues.leave(ticket));
-        let (ticket, before) = queues.enter(ticket.filter(|_| moved.is_none()), key, turns, waiter);
+        let (ticket, before) = queues.enter(ticket.filter(|_| moved.is_none()), key, turns, epoch, waker);
         self.in_order.store(queues.in_order, Relaxed);
         drop(queues);
         drop(before);
@@ -116,13 +123,13 @@ impl Waiters {
         let key = (at, driver().map(|runtime| runtime.id()));
         // One that has moved to another runtime comes in the usual way.
         let ticket = ticket.map_or(Some(None), |ticket| (ticket.key == key).then_some(Some(ticket)))?;
-        let waiter = Waiter { epoch: 0, waker: Arc::new(waker.clone()) };
+        let waker = waker.clone();
         let mut queues = self.lock();
-        let (first, _) = queues.queues.get(&key)?.waiting.first_key_value()?;
-        if ticket.is_some_and(|ticket| ticket.number == *first) {
+        let first = queues.find(key)?.waiting.front()?.ticket;
+        if ticket.is_some_and(|ticket| ticket.number == first) {
             return None;
         }
-        let (ticket, before) = queues.enter(ticket, key, Turns::InOrder, waiter);
+        let (ticket, before) = queues.enter(ticket, key, Turns::InOrder, 0, waker);
         drop(queues);
         drop(before);
         Some(ticket)
@@ -140,7 +147,7 @@ impl Waiters {
     /// Has the next one behind somebody look, who has looked and sleeps again: there is something, but not what that one wants.
     pub(super) fn pass(&self, ticket: Ticket) {
         let mut queues = self.lock();
-        let queue = queues.queues.get_mut(&ticket.key);
+        let queue = queues.find(ticket.key);
         let next = queue.and_then(|queue| queue.wake_first(ticket.number + 1));
         drop(queues);
         next.into_iter().for_each(wake);
@@ -148,15 +155,16 @@ impl Waiters {
 
     /// Wakes those whose word has another number of wake-ups than they know of.
     pub(super) fn wake(&self, epoch: impl Fn(usize) -> u32) {
-        self.wake_by(|(at, _), queue| {
-            let epoch = epoch(*at);
+        self.wake_by(|queue, woken| {
+            let (at, _) = queue.key;
+            let epoch = epoch(at);
             let is_to_look = |waiter: &Waiter| waiter.epoch != epoch;
             match queue.turns {
-                Turns::All => queue.wakers(is_to_look),
-                Turns::One | Turns::InOrder if queue.waiting.values().next().is_some_and(is_to_look) => {
-                    queue.wake_first(0).into_iter().collect()
+                Turns::All => woken.extend(queue.wake_all(is_to_look)),
+                Turns::One | Turns::InOrder if queue.waiting.front().is_some_and(is_to_look) => {
+                    woken.extend(queue.wake_first(0));
                 }
-                Turns::One | Turns::InOrder => Vec::new(),
+                Turns::One | Turns::InOrder => {}
             }
         });
     }
@@ -166,28 +174,28 @@ impl Waiters {
         let queues = self.lock();
         self.stirs.fetch_add(1, AcqRel);
         drop(queues);
-        self.wake_by(|_, queue| match queue.turns {
-            Turns::All => queue.wakers(|_| true),
-            Turns::One | Turns::InOrder => queue.wake_first(0).into_iter().collect(),
+        self.wake_by(|queue, woken| match queue.turns {
+            Turns::All => woken.extend(queue.wake_all(|_| true)),
+            Turns::One | Turns::InOrder => woken.extend(queue.wake_first(0)),
         });
     }
 
-    fn wake_by(&self, mut wakers: impl FnMut(&Key, &mut Queue) -> Vec<Arc<Waker>>) {
-        let of = |(key, queue): (&Key, &mut Queue)| wakers(key, queue);
-        let woken: Vec<_> = self.lock().queues.iter_mut().flat_map(of).collect();
+    fn wake_by(&self, mut take: impl FnMut(&mut Queue, &mut Vec<Waker>)) {
+        let mut woken = Vec::new();
+        self.lock().queues.iter_mut().for_each(|queue| take(queue, &mut woken));
         woken.into_iter().for_each(wake);
     }
 }
 
 /// Somebody else's code, which may panic: the others are woken all the same.
-fn wake(waker: Arc<Waker>) {
-    drop(catch_unwind(AssertUnwindSafe(move || waker.wake_by_ref())));
+fn wake(waker: Waker) {
+    drop(catch_unwind(AssertUnwindSafe(move || waker.wake())));
 }
 
 /// Who has left, and who is to be woken in its place: for when the lock is free again.
 struct Left {
     _waiter: Option<Waiter>,
-    next: Option<Arc<Waker>>,
+    next: Option<Waker>,
 }
 
 impl Left {
@@ -197,50 +205,86 @@ impl Left {
 }
 
 impl Queues {
+    fn find(&mut self, key: Key) -> Option<&mut Queue> {
+        self.queues.iter_mut().find(|queue| queue.key == key)
+    }
+
     /// Gives the ticket, and what stood in its place.
     fn enter(
         &mut self,
         ticket: Option<Ticket>,
         key: Key,
         turns: Turns,
-        waiter: Waiter,
+        epoch: u32,
+        waker: Waker,
     ) -> (Ticket, Option<Waiter>) {
         self.tickets += 1;
         let number = ticket.map_or(self.tickets, |ticket| ticket.number);
-        let queue = self.queues.entry(key).or_insert_with(|| {
-            self.in_order += usize::from(turns == Turns::InOrder);
-            Queue { turns, waiting: BTreeMap::new(), woken: None }
+        let place = self.queues.iter().position(|queue| queue.key == key).unwrap_or_else(|| {
+            self.queues.push(Queue { key, turns, waiting: VecDeque::new(), woken: None });
+            self.queues.len() - 1
         });
+        let queue = &mut self.queues[place];
+        if queue.waiting.is_empty() {
+            queue.turns = turns;
+            self.in_order += usize::from(turns == Turns::InOrder);
+        }
         queue.woken.take_if(|woken| *woken == number);
-        (Ticket { number, key }, queue.waiting.insert(number, waiter))
+        let before = queue.put(Waiter { ticket: number, epoch, waker: Some(waker) });
+        (Ticket { number, key }, before)
     }
 
     fn leave(&mut self, ticket: Ticket) -> Left {
-        let Some(queue) = self.queues.get_mut(&ticket.key) else { return Left { _waiter: None, next: None } };
-        let waiter = queue.waiting.remove(&ticket.number);
+        let nobody = Left { _waiter: None, next: None };
+        let Some(place) = self.queues.iter().position(|queue| queue.key == ticket.key) else { return nobody };
+        let queue = &mut self.queues[place];
+        let Some(waiter) = queue.take(ticket.number) else { return nobody };
         queue.woken.take_if(|woken| *woken == ticket.number);
         let next = if queue.turns == Turns::All { None } else { queue.wake_first(0) };
         if queue.waiting.is_empty() {
             self.in_order -= usize::from(queue.turns == Turns::InOrder);
-            self.queues.remove(&ticket.key);
+            if self.queues.len() > KEPT {
+                self.queues.swap_remove(place);
+            }
         }
-        Left { _waiter: waiter, next }
+        Left { _waiter: Some(waiter), next }
     }
 }
 
 impl Queue {
-    fn wakers(&self, which: impl Fn(&Waiter) -> bool) -> Vec<Arc<Waker>> {
-        self.waiting.values().filter(|waiter| which(waiter)).map(|waiter| Arc::clone(&waiter.waker)).collect()
+    /// Where a ticket stands, or would stand.
+    fn place(&self, ticket: u64) -> Result<usize, usize> {
+        self.waiting.binary_search_by_key(&ticket, |waiter| waiter.ticket)
+    }
+
+    /// Gives what stood in its place.
+    fn put(&mut self, waiter: Waiter) -> Option<Waiter> {
+        match self.place(waiter.ticket) {
+            Ok(place) => Some(std::mem::replace(&mut self.waiting[place], waiter)),
+            Err(place) => {
+                self.waiting.insert(place, waiter);
+                None
+            }
+        }
+    }
+
+    fn take(&mut self, ticket: u64) -> Option<Waiter> {
+        self.place(ticket).ok().and_then(|place| self.waiting.remove(place))
+    }
+
+    fn wake_all(&mut self, which: impl Fn(&Waiter) -> bool) -> impl Iterator<Item = Waker> {
+        self.waiting.iter_mut().filter(move |waiter| which(waiter)).filter_map(|waiter| waiter.waker.take())
     }
 
     /// Wakes the first whose ticket is not before a number, if nobody was woken as yet.
-    fn wake_first(&mut self, from: u64) -> Option<Arc<Waker>> {
+    fn wake_first(&mut self, from: u64) -> Option<Waker> {
         if self.woken.is_some() {
             return None;
         }
-        let (number, waiter) = self.waiting.range(from..).next()?;
-        self.woken = Some(*number);
-        Some(Arc::clone(&waiter.waker))
+        let (Ok(place) | Err(place)) = self.place(from);
+        let waiter = self.waiting.get_mut(place)?;
+        self.woken = Some(waiter.ticket);
+        waiter.waker.take()
     }
 }
 
@@ -253,17 +297,17 @@ mod tests {
     #[test]
     fn who_has_looked_before_a_stir_looks_again() {
         let waiters = Waiters::default();
-        let sleep = |ticket, stirs| waiters.sleep(ticket, AT, Turns::One, (0, stirs), Waker::noop());
+        let key = (AT, None);
+        let sleep = |ticket, stirs| waiters.sleep(ticket, key, Turns::One, (0, stirs), Waker::noop());
         let stirs = waiters.stirs();
         let first = sleep(None, stirs);
-        let key = first.unwrap().key;
         assert!(first.is_some());
         waiters.stir();
         assert_eq!(sleep(None, stirs), None);
         // The first one was woken, and its turn is still its own.
         assert_eq!(sleep(first, stirs), None);
-        assert_eq!(waiters.lock().queues[&key].woken, first.map(|first| first.number));
+        assert_eq!(waiters.lock().find(key).unwrap().woken, first.map(|first| first.number));
         assert_eq!(sleep(first, waiters.stirs()), first);
-        assert_eq!(waiters.lock().queues[&key].woken, None);
+        assert_eq!(waiters.lock().find(key).unwrap().woken, None);
     }
 }
