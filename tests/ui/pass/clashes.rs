@@ -2,7 +2,7 @@
 
 #![deny(warnings)]
 #![no_implicit_prelude]
-#![allow(non_camel_case_types)]
+#![allow(non_camel_case_types, dead_code, reason = "the names alone are of use")]
 
 mod core {}
 mod std {}

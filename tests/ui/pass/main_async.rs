@@ -4,9 +4,9 @@
 
 /// Docs.
 #[procession::main]
-#[allow(clippy::needless_return)]
+#[allow(clippy::needless_return, reason = "it is the statement that is tried")]
 async fn main() -> Result<(), std::num::ParseIntError> {
-    #![allow(unused_mut)]
+    #![allow(unused_mut, reason = "it is the attribute that is tried")]
     let mut one: u8 = "1".parse()?;
     tokio::task::yield_now().await;
     let also_one = tokio::spawn(async move { one }).await;

@@ -30,8 +30,9 @@
 
 use procession::shared::{Mutex, Plain, Region};
 
-mod again {
-    pub(crate) use procession as processes;
+/// Once more.
+pub mod again {
+    pub use procession as processes;
 }
 
 /// Of its own.
@@ -95,10 +96,7 @@ fn main() {
     is_plain::<Generic<u8>>();
     is_plain::<Generic<Inner2, (Pair, Packed), 7>>();
     is_plain::<Declared>();
-    let of_sizes = [
-        (Mutex::<Unit>::size_in_region(), 64),
-        (Mutex::<[u64; 4]>::size_in_region(), 128),
-    ];
+    let of_sizes = [(Mutex::<Unit>::size_in_region(), 64), (Mutex::<[u64; 4]>::size_in_region(), 128)];
     assert!(of_sizes.iter().all(|(is, expected)| is == expected), "{of_sizes:?}");
     drop(Region::with_capacity(1));
 }
