@@ -12,8 +12,8 @@ mod words;
 
 use atomics::{AtomicU64, Peer, steps_beside};
 use words::{
-    Arrival, Flag, Identity, Lock, MAX_PERMITS, MOST_PARTIES, Member, Members, Notices, Permits, Readers,
-    Release, Round, SLOTS, Wait,
+    Arrival, Ends, Flag, Identity, Lock, MAX_PERMITS, MOST_PARTIES, Member, Members, Notices, Permits,
+    Readers, Receipt, Release, Ring, Round, SLOTS, Take, Wait,
 };
 
 /// The most steps of one operation: some milliseconds. A poll has sixteen.
@@ -28,8 +28,15 @@ struct Words {
     round: Round,
     notices: Notices,
     wait: Wait,
+    ends: Ends,
+    cells: Vec<AtomicU64>,
+    slots: Vec<AtomicU64>,
     me: Member,
 }
+
+/// How many messages the mailbox has room for, and how many cells it has.
+const ROOM: usize = 300;
+const CELLS: usize = 512;
 
 impl Words {
     fn new() -> Self {
@@ -37,8 +44,34 @@ impl Words {
         let members = words();
         let me =
             (0..3).map(|pid| Members(&members).join(Identity::new(pid + 1, 1)).unwrap()).next_back().unwrap();
-        let (permits, lock, flag, round, notices, wait) = Default::default();
-        Self { members, ledger: words(), permits, lock, flag, round, notices, wait, me }
+        let (permits, lock, flag, round, notices, wait, ends) = Default::default();
+        let [cells, slots] = [CELLS, ROOM].map(|count| (0..count).map(|_| AtomicU64::default()).collect());
+        let words = Self {
+            members,
+            ledger: words(),
+            permits,
+            lock,
+            flag,
+            round,
+            notices,
+            wait,
+            ends,
+            cells,
+            slots,
+            me,
+        };
+        words.fill_mailbox();
+        words
+    }
+
+    /// Some messages wait, and one was received, and is not done.
+    fn fill_mailbox(&self) {
+        Ring::begin(&self.cells);
+        for slot in 0..5 {
+            assert_eq!(self.ring().claim(self.me, self.members(), slot), Some(slot));
+            self.ring().publish(self.me, slot).unwrap();
+        }
+        assert_eq!(self.ring().take(self.me, Receipt::Held), Take::Taken(0));
     }
 
     fn members(&self) -> Members<'_> {
@@ -51,6 +84,10 @@ impl Words {
 
     fn permits(&self) -> Permits<'_> {
         Permits { word: &self.permits, ledger: &self.ledger, members: self.members() }
+    }
+
+    fn ring(&self) -> Ring<'_> {
+        Ring { ends: &self.ends, cells: &self.cells, slots: &self.slots }
     }
 }
 
@@ -97,6 +134,25 @@ const OPERATIONS: &[Operation] = &[
     ("notify one", |words| _ = words.notices.notify(&words.ledger, words.members(), 1)),
     ("notify all", |words| _ = words.notices.notify(&words.ledger, words.members(), u64::MAX)),
     ("inherit notices", |words| _ = words.notices.inherit(&words.ledger, words.members())),
+    ("claim a slot", |words| _ = words.ring().claim(words.me, words.members(), 7)),
+    ("queue a message", |words| _ = words.ring().publish(words.me, 7)),
+    ("take a message", |words| take(words, Receipt::Final)),
+    ("hold a message", |words| take(words, Receipt::Held)),
+    ("give back a message", |words| words.ring().give_back(0)),
+    ("take what was not done", take_undone),
+    ("close a mailbox", |words| _ = words.ring().close()),
+    ("sleep by a mailbox", |words| _ = (words.ring().is_to_look(), words.ring().sleep())),
+    ("look at a mailbox", |words| _ = (words.ring().is_closed(), words.ring().has_more_than_one())),
+    ("how many are queued", |words| assert!(words.ring().len() <= ROOM)),
+    ("whether it is full", |words| _ = words.ring().is_full(words.members())),
+    ("whether it is drained", |words| _ = words.ring().is_drained(words.members())),
+    ("what may come back", |words| _ = words.ring().may_come_back(words.me, words.members(), |_| true)),
+    ("those that have slots", |words| _ = words.ring().owners().count()),
+    ("have a message carried", |words| {
+        words.ring().end_to_send(words.me, 9, words.ring().begin_to_send(words.me, 9))
+    }),
+    ("one that was carried", |words| _ = [0, ROOM, usize::MAX].map(|slot| words.ring().received(slot, 3))),
+    ("what is on its way", clear),
 ];
 
 fn arrive(words: &Words, parties: u64) {
@@ -104,6 +160,26 @@ fn arrive(words: &Words, parties: u64) {
     if let Arrival::Waits(round) | Arrival::Last(round) = arrival {
         words.round.complete(round);
     }
+}
+
+/// Whatever is taken is one of those that there are: its body is to be read.
+fn take(words: &Words, receipt: Receipt) {
+    if let Take::Taken(slot) = words.ring().take(words.me, receipt) {
+        assert!(slot < ROOM);
+        words.ring().free(slot);
+    }
+}
+
+fn take_undone(words: &Words) {
+    for undone in words.ring().undone(words.members()).take(1) {
+        assert!(undone.slot < ROOM);
+        words.ring().retake(undone, words.me, Receipt::Held);
+    }
+}
+
+fn clear(words: &Words) {
+    _ = words.ring().on_the_way(words.members()).take(1).filter(|lost| words.ring().clear(*lost)).count();
+    _ = words.ring().sent_and_not_received();
 }
 
 /// Runs all beside one; says which takes most steps, and gives how many.
