@@ -35,17 +35,24 @@ struct Words {
 }
 
 /// How many messages the mailbox has room for, and how many cells it has.
-const ROOM: usize = 300;
-const CELLS: usize = 512;
+const ROOM: usize = 60;
+const CELLS: usize = 64;
+/// So many times that where it is to take long.
+const LARGER: usize = 8;
 
 impl Words {
     fn new() -> Self {
+        Self::larger(1)
+    }
+
+    fn larger(times: usize) -> Self {
         let words = || (0..SLOTS).map(|_| AtomicU64::default()).collect::<Vec<_>>();
         let members = words();
         let me =
             (0..3).map(|pid| Members(&members).join(Identity::new(pid + 1, 1)).unwrap()).next_back().unwrap();
         let (permits, lock, flag, round, notices, wait, ends) = Default::default();
-        let [cells, slots] = [CELLS, ROOM].map(|count| (0..count).map(|_| AtomicU64::default()).collect());
+        let [cells, slots] =
+            [CELLS, ROOM].map(|count| (0..count * times).map(|_| AtomicU64::default()).collect());
         let words = Self {
             members,
             ledger: words(),
@@ -72,6 +79,16 @@ impl Words {
             self.ring().publish(self.me, slot).unwrap();
         }
         assert_eq!(self.ring().take(self.me, Receipt::Held), Take::Taken(0));
+    }
+
+    /// So many messages come and go.
+    fn lap_mailbox(&self, count: usize) {
+        for _ in 0..count {
+            let slot = self.ring().claim(self.me, self.members(), 7).unwrap();
+            self.ring().publish(self.me, slot).unwrap();
+            let Take::Taken(slot) = self.ring().take(self.me, Receipt::Final) else { panic!("there is one") };
+            self.ring().free(slot);
+        }
     }
 
     fn members(&self) -> Members<'_> {
@@ -143,7 +160,7 @@ const OPERATIONS: &[Operation] = &[
     ("close a mailbox", |words| _ = words.ring().close()),
     ("sleep by a mailbox", |words| _ = (words.ring().is_to_look(), words.ring().sleep())),
     ("look at a mailbox", |words| _ = (words.ring().is_closed(), words.ring().has_more_than_one())),
-    ("how many are queued", |words| assert!(words.ring().len() <= ROOM)),
+    ("how many are queued", |words| assert!(words.ring().len() <= words.slots.len())),
     ("whether it is full", |words| _ = words.ring().is_full(words.members())),
     ("whether it is drained", |words| _ = words.ring().is_drained(words.members())),
     ("what may come back", |words| _ = words.ring().may_come_back(words.me, words.members(), |_| true)),
@@ -165,14 +182,14 @@ fn arrive(words: &Words, parties: u64) {
 /// Whatever is taken is one of those that there are: its body is to be read.
 fn take(words: &Words, receipt: Receipt) {
     if let Take::Taken(slot) = words.ring().take(words.me, receipt) {
-        assert!(slot < ROOM);
+        assert!(slot < words.slots.len());
         words.ring().free(slot);
     }
 }
 
 fn take_undone(words: &Words) {
     for undone in words.ring().undone(words.members()).take(1) {
-        assert!(undone.slot < ROOM);
+        assert!(undone.slot < words.slots.len());
         words.ring().retake(undone, words.me, Receipt::Held);
     }
 }
@@ -289,4 +306,26 @@ fn always_dead() {
         (2 + number % 3) << 46 | (number >> 8 & 7) << 23 | number >> 16 & 7
     });
     beside("waiting", |_, number| 1 << 46 | 7 << 23 | number & 3);
+}
+
+/// Whoever looks at the mailbox is sent back to its beginning each time, and finds that what it wants to replace is another.
+#[test]
+fn always_behind() {
+    let is_end = |word: u64| word < (LARGER * CELLS) as u64;
+    let is_to_be_filled = |word: u64| word >> 63 != 0;
+    let is_queued = |word: u64| word & 7 == 2;
+    for (operation, what) in OPERATIONS {
+        let words = Words::larger(LARGER);
+        words.lap_mailbox(LARGER * CELLS - 20);
+        let steps = steps_beside(
+            Box::new(move |word| match word {
+                end if is_end(end) => 0,
+                cell if is_to_be_filled(cell) => cell ^ 1,
+                slot if is_queued(slot) => slot ^ 8,
+                other => other,
+            }),
+            || what(&words),
+        );
+        assert!(steps <= MOST_STEPS, "{steps} steps to {operation}");
+    }
 }

@@ -40,7 +40,14 @@ impl Tries {
         Self(TRIES)
     }
 
+    /// So many tries beside a walk along so many words, which an operation may have to take once.
+    #[inline]
+    const fn along(words: usize) -> Self {
+        Self(2 * TRIES + words)
+    }
+
     /// Whether it may try once more.
+    #[inline]
     const fn more(&mut self) -> bool {
         let is_one_left = self.0 > 0;
         self.0 = self.0.saturating_sub(1);

@@ -1,7 +1,7 @@
 //! The words of a mailbox.
 
 use super::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use super::{AtomicU64, Member, Members, TRIES};
+use super::{AtomicU64, Member, Members, TRIES, Tries};
 
 /// A queue of slots: which one comes when, and whose each of them is.
 ///
@@ -190,8 +190,9 @@ impl<'a> Ring<'a> {
     /// If the mailbox is closed; the slot stays claimed.
     #[inline]
     pub(crate) fn publish(self, me: Member, slot: usize) -> Result<bool, IsClosed> {
-        for _ in 0..TRIES {
-            let Frontier::Open(position, before) = self.frontier() else { break };
+        let mut tries = self.tries();
+        while tries.more() {
+            let Frontier::Open(position, before) = self.frontier(&mut tries) else { break };
             // Before it is queued: from then on it is another's.
             self.slots[slot].store(position << REST | me.bits() << OWNER | QUEUED, Relaxed);
             // Release: who takes it sees what is in it.
@@ -207,8 +208,9 @@ impl<'a> Ring<'a> {
 
     /// Has nothing be queued from now on; gives whether somebody sleeps until then, and is to be woken. `None` if it was so already.
     pub(crate) fn close(self) -> Option<bool> {
-        for _ in 0..TRIES {
-            let Frontier::Open(position, before) = self.frontier() else { return None };
+        let mut tries = self.tries();
+        while tries.more() {
+            let Frontier::Open(position, before) = self.frontier(&mut tries) else { return None };
             if self.fill(position, before, position << POSITION | CLOSED) {
                 return Some(before & SLEPT != 0);
             }
@@ -218,7 +220,7 @@ impl<'a> Ring<'a> {
 
     #[inline]
     pub(crate) fn is_closed(self) -> bool {
-        matches!(self.frontier(), Frontier::Closed(_))
+        matches!(self.frontier(&mut self.tries()), Frontier::Closed(_))
     }
 
     #[inline]
@@ -226,11 +228,17 @@ impl<'a> Ring<'a> {
         self.cell(position).compare_exchange(before, after, AcqRel, Relaxed).is_ok()
     }
 
+    /// How often an operation may look at a cell: a hostile process can send it back to the beginning each time.
+    #[inline]
+    const fn tries(self) -> Tries {
+        Tries::along(self.cells.len())
+    }
+
     /// Where the next message comes. Who is led on for ever by a hostile process takes the mailbox for closed.
     #[inline]
-    fn frontier(self) -> Frontier {
+    fn frontier(self, tries: &mut Tries) -> Frontier {
         let mut position = self.ends.tail.load(Acquire) & POSITIONS;
-        for _ in 0..self.cells.len() + TRIES {
+        while tries.more() {
             let cell = self.cell(position).load(Acquire);
             match ahead_of(cell, position) {
                 None => return Frontier::Open(position, cell),
@@ -248,8 +256,9 @@ impl<'a> Ring<'a> {
     /// Takes the first message for a process.
     #[inline]
     pub(crate) fn take(self, me: Member, receipt: Receipt) -> Take {
-        for _ in 0..TRIES {
-            match self.first() {
+        let mut tries = self.tries();
+        while tries.more() {
+            match self.first(&mut tries) {
                 First::Queued { position, slot, word } => {
                     // Acquire: what was written to it is there. Release: and is for who takes it again from a dead one.
                     let taken = self.slots[slot].compare_exchange(word, receipt.word(me, 1), AcqRel, Relaxed);
@@ -267,13 +276,13 @@ impl<'a> Ring<'a> {
 
     /// Whether there is something to take, or nothing will come.
     pub(crate) fn is_to_look(self) -> bool {
-        !matches!(self.first(), First::None(_))
+        !matches!(self.first(&mut self.tries()), First::None(_))
     }
 
     #[inline]
-    fn first(self) -> First {
+    fn first(self, tries: &mut Tries) -> First {
         let mut position = self.ends.head.load(Acquire) & POSITIONS;
-        for _ in 0..self.cells.len() + TRIES {
+        while tries.more() {
             // Acquire: the slot that it names is queued.
             let cell = self.cell(position).load(Acquire);
             match ahead_of(cell, position) {
@@ -299,11 +308,12 @@ impl<'a> Ring<'a> {
 
     /// Has whoever fills the next cell wake those that sleep. Gives `false` if there is something that they need not wait for.
     pub(crate) fn sleep(self) -> bool {
-        for _ in 0..TRIES {
-            let Frontier::Open(position, cell) = self.frontier() else { return false };
+        let mut tries = self.tries();
+        while tries.more() {
+            let Frontier::Open(position, cell) = self.frontier(&mut tries) else { return false };
             if cell & SLEPT != 0 || self.fill(position, cell, cell | SLEPT) {
                 // What was queued before is taken by others, or is there.
-                return matches!(self.first(), First::None(_));
+                return matches!(self.first(&mut self.tries()), First::None(_));
             }
         }
         true
@@ -324,8 +334,9 @@ impl<'a> Ring<'a> {
 
     /// How many are queued.
     pub(crate) fn len(self) -> usize {
-        let (First::Queued { position: head, .. } | First::None(head) | First::Closed(head)) = self.first();
-        let (Frontier::Open(tail, _) | Frontier::Closed(tail)) = self.frontier();
+        let (First::Queued { position: head, .. } | First::None(head) | First::Closed(head)) =
+            self.first(&mut self.tries());
+        let (Frontier::Open(tail, _) | Frontier::Closed(tail)) = self.frontier(&mut self.tries());
         let count = tail.wrapping_sub(head) & POSITIONS;
         usize::try_from(count).map_or(self.slots.len(), |count| count.min(self.slots.len()))
     }
