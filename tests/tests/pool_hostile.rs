@@ -4,14 +4,14 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::IoSlice;
+use std::io::{IoSlice, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
-use futures::future::try_join_all;
+use futures::future::{join4, try_join_all};
+use futures::{FutureExt, StreamExt};
 use procession::pipe::{Receiver, Sender};
 use procession::pool::Task;
 use procession::{Cause, Failure, Limits, Passed, Pool, ProcessError, process, simplex};
@@ -375,6 +375,11 @@ fn pid() -> u32 {
     std::process::id()
 }
 
+#[process]
+fn length(bytes: Vec<u8>) -> usize {
+    bytes.len()
+}
+
 /// Leaves a thread that stops the process when its task is long done.
 #[process]
 fn stops_later() -> u32 {
@@ -673,6 +678,54 @@ isolated! {
         assert_eq!(in_time(pool.map(square, 0..500)).await.unwrap(), squares(500));
         assert_eq!(pool.stats().workers.len(), 2, "it is there, and may go on");
         kill_process(Pid::from_raw(worker.cast_signed()).unwrap(), Signal::CONT).unwrap();
+        in_time(pool.close()).await.unwrap();
+    }
+
+    /// So does what comes in a letter, being long or with handles, and what is short beside that.
+    async fn letters_to_a_worker_that_has_stopped() {
+        let pool = Pool::new(2).await.unwrap();
+        let worker = in_time(pool.run(stops_later())).await.unwrap();
+        eventually_async(10 * SECOND, || state(worker) == Some('T')).await;
+        for _ in 0..3 {
+            let (_reader, writer) = std::io::pipe().unwrap();
+            let held = Passed::new(OwnedFd::from(writer)).unwrap();
+            let all = join4(
+                pool.run(length(vec![0; 100_000])),
+                pool.run(takes(held)),
+                pool.run(length(vec![0; 3 << 20])),
+                pool.run(square(5)),
+            );
+            let (short, other, long, squared) = in_time(all).await;
+            assert_eq!((short.unwrap(), long.unwrap(), squared.unwrap()), (100_000, 3 << 20, 25));
+            assert_ne!(other.unwrap(), worker);
+        }
+        assert_eq!(pool.stats().workers.len(), 2, "it is there, and may go on");
+        // It reads what it does not start, and then does what it is given.
+        kill_process(Pid::from_raw(worker.cast_signed()).unwrap(), Signal::CONT).unwrap();
+        let mut lengths = in_time(pool.map(|n| length(vec![0; n]), (0..40).map(|n| n * 1000))).await.unwrap();
+        lengths.dedup();
+        assert_eq!(lengths.len(), 40);
+        in_time(pool.close()).await.unwrap();
+    }
+
+    /// A long call that is cancelled before it was sent to its worker keeps nothing.
+    async fn a_letter_that_was_not_sent() {
+        let pool = Pool::builder().workers(1).concurrency(64).build().await.unwrap();
+        let worker = in_time(pool.run(stops_later())).await.unwrap();
+        eventually_async(10 * SECOND, || state(worker) == Some('T')).await;
+        // They fill the link, whatever is cancelled.
+        let mut first: Vec<_> = (0..30).map(|_| pool.run(length(vec![0; 30_000]))).collect();
+        assert!(first.iter_mut().all(|run| run.now_or_never().is_none()));
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let held = Passed::new(OwnedFd::from(writer)).unwrap();
+        let mut second = pool.run(takes(held));
+        assert!((&mut second).now_or_never().is_none());
+        drop((first, second));
+        let read = tokio::task::spawn_blocking(move || reader.read(&mut [0]));
+        assert_eq!(in_time(read).await.unwrap().unwrap(), 0);
+        kill_process(Pid::from_raw(worker.cast_signed()).unwrap(), Signal::CONT).unwrap();
+        assert_eq!(in_time(pool.run(length(vec![0; 10_000]))).await.unwrap(), 10_000);
+        assert_eq!(in_time(pool.run(pid())).await.unwrap(), worker);
         in_time(pool.close()).await.unwrap();
     }
 }

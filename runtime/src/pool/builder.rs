@@ -260,6 +260,11 @@ impl Builder {
         self
     }
 
+    #[cfg(test)]
+    pub(super) const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Starts the workers, and waits until they are ready.
     ///
     /// # Errors

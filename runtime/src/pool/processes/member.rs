@@ -21,7 +21,7 @@ use crate::pool::settings::Settings;
 use crate::pool::stats::{Slowest, WorkerState, WorkerStats};
 use crate::pool::which::Which;
 use crate::signaler::Signaler;
-use crate::wire::Limits;
+use crate::wire::{Limits, Packet};
 
 /// How much work a worker is given ahead.
 const AHEAD: Duration = Duration::from_millis(2);
@@ -39,6 +39,9 @@ pub(super) const STUCK: Duration = Duration::from_millis(2);
 
 /// A worker that has not started what it was given so long ago is taken to be stopped.
 pub(super) const HELD: Duration = Duration::from_millis(100);
+
+/// How many bytes of letters it may take as long again to read: any worker that runs reads more.
+const READ_MEANWHILE: usize = 1 << 20;
 
 /// A worker that has more jobs than this gives many results.
 const MANY: usize = 8;
@@ -90,7 +93,7 @@ pub(super) struct Member {
     board: Board,
     /// Until it is told to leave.
     link: Option<Sender<Order>>,
-    letters: VecDeque<Order>,
+    letters: VecDeque<Letter>,
     postman: Option<Waker>,
     jobs: Writer,
     /// Whether it was given something that it may not have seen.
@@ -127,10 +130,6 @@ pub(super) struct Member {
     pub(super) retires: Option<Retires>,
     /// Whether the keeper knows of that.
     pub(super) is_replaced: bool,
-    /// Jobs that it has and nobody waits for.
-    given_up: usize,
-    /// When it is killed for what nobody waits for.
-    kill_at: Option<Instant>,
     /// When it is killed because it has not ended, and what for.
     leaves_by: Option<(Instant, Cause)>,
     /// Why it was killed, and for whose sake.
@@ -159,12 +158,21 @@ struct Placed {
     awaited: Vec<u32>,
     /// Whether nobody waits for it any more.
     given_up: bool,
+    /// When its worker is killed because it is not done, though nobody waits for it.
+    ends_by: Option<Instant>,
     /// Whether it was told to start no more items.
     stopped: bool,
     /// How long it has taken so far, as its worker says, in nanoseconds.
     elapsed: u64,
     /// Whether a watch on its time has seen it start an item: which, and when.
     seen: Option<(u64, u64)>,
+}
+
+/// What waits to be sent to a worker; and the slot and turn of the job that it belongs to, if to one.
+#[derive(Debug)]
+struct Letter {
+    order: Order,
+    of: Option<(u16, u64)>,
 }
 
 /// Items of a job that have returned, one after the other. What they have is in the room.
@@ -176,6 +184,19 @@ struct List {
 }
 
 impl Placed {
+    const fn new(job: Job) -> Self {
+        Self {
+            job,
+            finished: 0,
+            awaited: Vec::new(),
+            given_up: false,
+            ends_by: None,
+            stopped: false,
+            elapsed: 0,
+            seen: None,
+        }
+    }
+
     const fn is_a_list(&self) -> bool {
         !self.stopped && self.job.count - self.finished > 1
     }
@@ -247,8 +268,6 @@ impl Member {
             may_do: settings.max_tasks,
             retires: None,
             is_replaced: false,
-            given_up: 0,
-            kill_at: None,
             leaves_by: None,
             doomed: None,
         }
@@ -365,7 +384,7 @@ impl Member {
         let head = Head { slot, turn, function, count: job.count, is_timed, is_long };
         self.board.offer(index, turn);
         if is_long {
-            self.send(Order::Job(job.packet.clone().into()));
+            self.send(Order::Job(job.packet.clone().into()), Some((slot, turn)));
         }
         let bytes = if is_long { &[][..] } else { &job.packet.bytes };
         // There is room, as was seen.
@@ -375,8 +394,7 @@ impl Member {
             self.heard = Instant::now();
         }
         job.replies.placed(job.key, Some(self.pid()));
-        let (finished, awaited, given_up, stopped, elapsed, seen) = (0, Vec::new(), false, false, 0, None);
-        self.slots[index].placed = Some(Placed { job, finished, awaited, given_up, stopped, elapsed, seen });
+        self.slots[index].placed = Some(Placed::new(job));
         self.order.push_back((slot, turn));
         if self.order.len() >= 2 * SLOTS {
             self.forget_what_is_gone();
@@ -423,13 +441,33 @@ impl Member {
         }
         let function = which.function()?;
         self.functions.push(which.clone());
-        self.send(Order::Function(function));
+        self.send(Order::Function(function), None);
         Ok(self.functions.len() as u32 - 1)
     }
 
-    fn send(&mut self, order: Order) {
+    fn send(&mut self, order: Order, of: Option<(u16, u64)>) {
         self.board.count_letter();
-        self.letters.push_back(order);
+        self.letters.push_back(Letter { order, of });
+    }
+
+    /// Takes a job out of its slot that the worker has not started, and never will.
+    fn remove(&mut self, index: usize) -> Option<Job> {
+        let Slot { turn, placed } = &mut self.slots[index];
+        let job = placed.take()?.job;
+        let (slot, turn) = (index as u16, *turn);
+        self.placed -= 1;
+        self.free.push(slot);
+        if !is_short(&job) {
+            self.empty_letter((slot, turn));
+        }
+        Some(job)
+    }
+
+    /// Frees what waits to be sent of a job that was taken back. The letter itself goes: the worker counts them.
+    fn empty_letter(&mut self, job: (u16, u64)) {
+        if let Some(letter) = self.letters.iter_mut().rfind(|letter| letter.of == Some(job)) {
+            letter.order = Order::Job(Packet::default().into());
+        }
     }
 
     /// How its pool may sleep: lightly, if it is about to give many results.
@@ -463,10 +501,11 @@ impl Member {
             return;
         }
         while let Some(letter) = self.letters.pop_front() {
-            match link.try_send(letter) {
+            let Letter { order, of } = letter;
+            match link.try_send(order) {
                 Ok(()) => {}
-                Err(TrySendError::Full(letter)) => {
-                    self.letters.push_front(letter);
+                Err(TrySendError::Full(order)) => {
+                    self.letters.push_front(Letter { order, of });
                     break;
                 }
                 // It is gone, and its end will be heard of.
@@ -489,7 +528,7 @@ impl Member {
             }
             if let Some(letter) = self.letters.pop_front() {
                 // It is gone, and its end will be heard of.
-                drop(Pin::new(&mut *link).start_send(letter));
+                drop(Pin::new(&mut *link).start_send(letter.order));
                 link.write_now();
             }
         }
@@ -500,16 +539,14 @@ impl Member {
     pub(super) fn take_back(&mut self) -> Option<Job> {
         for at in (0..self.order.len()).rev() {
             let (slot, turn) = self.order[at];
-            let place = &mut self.slots[usize::from(slot)];
+            let place = &self.slots[usize::from(slot)];
             // What nobody waits for was told what became of it.
             let is_wanted = place.placed.as_ref().is_some_and(|placed| !placed.given_up);
             if place.turn == turn && is_wanted && self.board.withdraw(usize::from(slot), turn) {
                 self.order.remove(at);
-                let placed = place.placed.take()?;
-                self.placed -= 1;
-                self.free.push(slot);
-                placed.job.replies.placed(placed.job.key, None);
-                return Some(placed.job);
+                let job = self.remove(usize::from(slot))?;
+                job.replies.placed(job.key, None);
+                return Some(job);
             }
         }
         None
@@ -517,18 +554,20 @@ impl Member {
 
     /// Takes back all that it was given, if it has started none of that for long; the last one first.
     pub(super) fn take_back_if_held(&mut self, now: Instant) -> Vec<Job> {
-        let placed = self.slots.iter().filter_map(|slot| slot.placed.as_ref());
-        // What comes in a letter may take as long as that to be read.
-        let has_letters = placed.into_iter().any(|placed| !is_short(&placed.job));
-        if self.placed == 0
-            || has_letters
-            || now.saturating_duration_since(self.heard) < HELD
-            || self.has_begun()
-        {
+        let silent = now.saturating_duration_since(self.heard);
+        if self.placed == 0 || silent < HELD || self.has_begun() || silent < self.time_to_read() {
             return Vec::new();
         }
         self.is_doubtful = true;
         std::iter::from_fn(|| self.take_back()).collect()
+    }
+
+    /// How long it may take to read what it was given before it starts any of that.
+    fn time_to_read(&self) -> Duration {
+        let placed = self.slots.iter().filter_map(|slot| slot.placed.as_ref());
+        let letters = placed.filter(|placed| !is_short(&placed.job));
+        let bytes: usize = letters.map(|placed| placed.job.packet.bytes.len()).sum();
+        HELD.saturating_mul(u32::try_from(1 + bytes / READ_MEANWHILE).unwrap_or(u32::MAX))
     }
 
     /// Whether it has been busy with something long, while jobs wait behind that.
@@ -561,3 +600,6 @@ impl Member {
         placed.stopped
     }
 }
+
+#[cfg(test)]
+mod tests;

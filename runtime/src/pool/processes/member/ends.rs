@@ -41,7 +41,6 @@ impl Member {
 
     /// Gives up jobs that it has: those that it has not started are as if they had never been here.
     pub(in crate::pool::processes) fn give_up(&mut self, whose: &Arc<dyn Replies>, key: Option<u64>) {
-        let mut gone = Vec::new();
         for index in 0..self.slots.len() {
             let Slot { turn, placed } = &mut self.slots[index];
             let (turn, Some(placed)) = (*turn, placed.as_mut()) else { continue };
@@ -49,21 +48,15 @@ impl Member {
                 continue;
             }
             if self.board.withdraw(index, turn) {
-                gone.push(index);
+                drop(self.remove(index));
                 continue;
             }
             placed.given_up = true;
-            self.given_up += 1;
+            placed.ends_by = Instant::now().checked_add(GRACE);
             self.board.stop(index, turn);
-            self.kill_at.get_or_insert_with(|| Instant::now() + GRACE);
             if self.concurrency > 1 {
-                self.send(Order::GiveUp { slot: index as u16, turn });
+                self.send(Order::GiveUp { slot: index as u16, turn }, None);
             }
-        }
-        for index in gone {
-            self.slots[index].placed = None;
-            self.placed -= 1;
-            self.free.push(index as u16);
         }
         self.notify();
     }
@@ -73,7 +66,6 @@ impl Member {
         for slot in &mut self.slots {
             if let Some(placed) = slot.placed.as_mut().filter(|placed| !placed.given_up) {
                 placed.given_up = true;
-                self.given_up += 1;
                 let items = placed.finished..placed.job.count;
                 for item in items.chain(placed.awaited.drain(..)) {
                     let outcome = placed.job.outcome(item, None, Err(cause.clone()), 0);
@@ -131,10 +123,16 @@ impl Member {
             Err((slot, after)) => return Err((Some(slot), Cause::TimedOut { after })),
             Ok(left) => left.and_then(|left| now.checked_add(left)),
         };
-        match self.kill_at {
-            Some(at) if at <= now => Err((None, Cause::Cancelled)),
-            at => Ok(left.into_iter().chain(at).min()),
+        match self.first_to_end() {
+            Some((at, slot)) if at <= now => Err((Some(slot), Cause::Cancelled)),
+            first => Ok(left.into_iter().chain(first.map(|(at, _)| at)).min()),
         }
+    }
+
+    /// Which of the jobs that nobody waits for is to be done first, and by when.
+    fn first_to_end(&self) -> Option<(Instant, u16)> {
+        let slots = self.slots.iter().enumerate();
+        slots.filter_map(|(index, slot)| Some((slot.placed.as_ref()?.ends_by?, index as u16))).min()
     }
 
     /// How long it is until one of its items may be late; or which one is, and how long it may take.

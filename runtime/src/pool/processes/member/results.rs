@@ -176,10 +176,6 @@ impl Member {
             }
             self.order.pop_front();
         }
-        self.given_up -= usize::from(placed.given_up);
-        if self.given_up == 0 {
-            self.kill_at = None;
-        }
         if placed.given_up {
             post.forget(placed.job);
         }
