@@ -157,7 +157,12 @@ async fn greet(
 }
 
 fn why_it_ended(ended: Result<Result<(), String>, ProcessError>, name: &str, pid: u32) -> ProcessError {
-    ended.err().unwrap_or_else(|| ProcessError::new(name, Some(pid), Cause::Exited { code: 0 }))
+    ended.map_or_else(|error| error, |left| ProcessError::new(name, Some(pid), why_it_left(left)))
+}
+
+/// Why a worker has ended whose function has returned.
+fn why_it_left(left: Result<(), String>) -> Cause {
+    left.map_or_else(|reason| Cause::start(crate::Stage::Boot, reason), |()| Cause::Exited { code: 0 })
 }
 
 /// Ends a worker that is not to be one.
@@ -233,9 +238,20 @@ async fn listen(
     while is_talking && let Ok(answer) = answers.try_recv() {
         office.hear(number, Some(answer));
     }
-    match ended {
-        Ok(Ok(())) => Cause::Exited { code: 0 },
-        Ok(Err(reason)) => Cause::start(crate::Stage::Boot, reason),
-        Err(error) => error.cause().clone(),
+    ended.map_or_else(|error| error.cause().clone(), why_it_left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_have_their_causes() {
+        let killed = Cause::Signaled { signal: 9, core_dumped: false };
+        let boot = Cause::start(crate::Stage::Boot, "no tokio runtime");
+        let of = |ended| why_it_ended(ended, "pool-1", 7).cause().clone();
+        assert_eq!(of(Ok(Ok(()))), Cause::Exited { code: 0 });
+        assert_eq!(of(Ok(Err("no tokio runtime".into()))), boot);
+        assert_eq!(of(Err(ProcessError::new("pool-1", Some(7), killed.clone()))), killed);
     }
 }
