@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 use std::panic::Location;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Wake, Waker};
@@ -94,6 +95,69 @@ fn fills(length: usize) -> Bytes {
 #[process]
 fn panics(length: usize) {
     panic!("{}", "?".repeat(length));
+}
+
+/// The first of a list says that it has started, and waits until it is told: by directories, since a list has no handles.
+#[process]
+fn first_waits(n: u64, place: PathBuf) -> u64 {
+    if n == 0 {
+        std::fs::create_dir(place.join("started")).unwrap();
+        while !place.join("told").exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    n
+}
+
+/// A place for [`first_waits`].
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        let place = std::env::temp_dir().join(format!("procession-ends-{}", std::process::id()));
+        std::fs::create_dir(&place).unwrap();
+        Self(place)
+    }
+
+    fn has_started(&self) -> bool {
+        self.0.join("started").exists()
+    }
+
+    fn tell(&self) {
+        std::fs::create_dir(self.0.join("told")).unwrap();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Maps a list of which the first waits, closes the pool meanwhile, and tells the first: gives what is wrong about what has come.
+async fn closes_over_a_list(pool: Pool) -> Option<String> {
+    let place = Place::new();
+    let path = &place.0;
+    let mut values = pool.map(|n| first_waits(n, path.clone()), 0..8).chunk(8).in_flight(8).ordered();
+    assert!(values.next().now_or_never().is_none());
+    eventually_async(20 * SECOND, || place.has_started()).await;
+    let queued = pool.submit(square(3)).await.unwrap();
+    let mut close = pool.close().cancel_pending();
+    assert!((&mut close).now_or_never().is_none(), "the first is under way");
+    assert_eq!(*in_time(queued).await.unwrap_err().cause(), Cause::Cancelled);
+    place.tell();
+    let values: Vec<_> = in_time(values.collect()).await;
+    in_time(close).await.unwrap();
+    let is_right = |(n, value): (usize, &Result<u64, ProcessError>)| match value {
+        Ok(value) => n == 0 && *value == 0,
+        Err(error) => n > 0 && *error.cause() == Cause::Cancelled,
+    };
+    (values.len() != 8 || !values.iter().enumerate().all(is_right)).then(|| format!("{values:?}"))
+}
+
+#[process]
+async fn closes_over_a_list_elsewhere(pool: Pool) -> Option<String> {
+    closes_over_a_list(pool).await
 }
 
 /// What cannot be written, for a long reason.
@@ -304,6 +368,17 @@ isolated! {
                 in_time(close).await.unwrap();
             }
         }
+    }
+
+    /// What has started when a pool is closed is done, and no item that has not; in threads, too, and by a handle in another process, which
+    /// closes itself alone.
+    async fn a_close_cancels_what_is_pending_in_lists() {
+        let pool = Pool::new(1).await.unwrap();
+        assert_eq!(in_time(closes_over_a_list_elsewhere(pool.clone())).await.unwrap(), None);
+        assert_eq!(in_time(pool.run(square(3))).await.unwrap(), 9);
+        assert_eq!(closes_over_a_list(pool).await, None);
+        assert_eq!(closes_over_a_list(Pool::builder().workers(1).concurrency(2).build().await.unwrap()).await, None);
+        assert_eq!(closes_over_a_list(Pool::builder().workers(1).local().build().await.unwrap()).await, None);
     }
 
     /// Workers that fail again and again are started more and more slowly, and then no more: who waits is told.

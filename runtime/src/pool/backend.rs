@@ -24,7 +24,11 @@ pub(super) trait Backend: Debug + Send + Sync {
     /// them any more.
     fn give_up(&self, whose: &Arc<dyn Replies>, key: Option<u64>);
 
-    /// Takes no more jobs, and ends when those that it has are done; or, on demand, those that have started.
+    /// Cancels what has not started of the jobs that are meant: these items have [`Cause::Cancelled`](crate::Cause::Cancelled), and those
+    /// that have started go on.
+    fn cancel_pending(&self, is_meant: &dyn Fn(&Job) -> bool);
+
+    /// Takes no more jobs, and ends when those that it has are done; or, on demand, what of them has started.
     ///
     /// # Errors
     /// Why it had ended by itself before.

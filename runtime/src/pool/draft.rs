@@ -132,10 +132,21 @@ impl<T> Draft<T> {
             bytes.advance(size_of::<u32>());
         }
         let packet = Packet { bytes, ..Packet::default() };
-        let (retries, deaths) = (self.retries, 0);
+        let (retries, deaths, is_cancelled) = (self.retries, 0, false);
         let replies: Arc<dyn Replies> = Arc::clone(&self.inbox) as _;
         let which = Which::Ours(entry);
-        self.jobs.push(Job { which, packet, count, key, timeout, limits, retries, deaths, replies });
+        self.jobs.push(Job {
+            which,
+            packet,
+            count,
+            key,
+            timeout,
+            limits,
+            retries,
+            deaths,
+            is_cancelled,
+            replies,
+        });
     }
 
     /// The jobs that were made.

@@ -1,37 +1,47 @@
 //! A pool of another process: what a child does with a handle that its parent has passed to it.
 //!
-//! Two pipes lead to the process that has the pool, where a task on the control thread does what is asked.
+//! Two pipes lead to the process that has the pool, where a task on the control thread [does](serve) what is asked. What that one has
+//! no room for waits here, so that a word about what it has is never behind a job that must wait.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+mod serve;
+
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::select;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
 use super::backend::Backend;
-use super::draft::ENOUGH;
 use super::enclosed::Enclosed;
 use super::job::{Job, Outcome, Post, Replies};
 use super::stats::Stats;
-use super::which::{Function, Which};
+use super::which::Function;
 use crate::control::Control;
 use crate::error::{Cause, ProcessError};
 use crate::pipe::{Receiver, SendError, Sender};
 use crate::wire::{Limits, Packet};
 
-/// How many jobs of one process another's pool has at most, until all that came of them is sent; more wait in the pipe.
+pub(super) use serve::serve;
+
+/// How many jobs of one process another's pool has at most, until all that came of them is sent.
 const MOST: usize = 4096;
 
-/// How many items a job has at most: those of a list take four bytes each at least.
-const MOST_ITEMS: u32 = (ENOUGH / size_of::<u32>()) as u32;
+/// How many bytes each of them, and each handle, counts for besides its arguments.
+const EACH: usize = 16 << 10;
+
+/// How many bytes all of them count for at most: they are as many as may be, or fewer that are large.
+const ROOM: usize = MOST * EACH;
+
+/// How much of the room a job takes. One that is larger than that is there alone.
+fn weight(packet: &Packet) -> usize {
+    let each = (1 + packet.handles.len()).saturating_mul(EACH);
+    each.saturating_add(packet.bytes.len()).min(ROOM)
+}
 
 /// What is asked of the process that has the pool.
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,6 +57,10 @@ pub(super) enum Request {
     },
     GiveUp {
         id: u64,
+    },
+    /// What has not started of these jobs is not to.
+    CancelPending {
+        ids: Vec<u64>,
     },
 }
 
@@ -82,12 +96,39 @@ struct Desk {
     killed: CancellationToken,
 }
 
-#[derive(Default)]
 struct State {
     is_closed: bool,
     next: u64,
     asked: HashMap<u64, Asked>,
+    /// Those that wait until there is room for them.
+    waiting: BTreeMap<u64, Request>,
+    room: usize,
     done: u64,
+}
+
+impl State {
+    fn new() -> Self {
+        let (asked, waiting) = (HashMap::new(), BTreeMap::new());
+        Self { is_closed: false, next: 0, asked, waiting, room: ROOM, done: 0 }
+    }
+
+    /// The jobs that are meant, in the order in which they came.
+    fn ids(&self, is_meant: impl Fn(&Job) -> bool) -> Vec<u64> {
+        let meant = self.asked.iter().filter(|(_, asked)| is_meant(&asked.job));
+        let mut ids: Vec<u64> = meant.map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Takes out a job of which nothing more is expected; gives whether the other process has it, too.
+    fn remove(&mut self, id: u64) -> Option<(Asked, bool)> {
+        let asked = self.asked.remove(&id)?;
+        let was_sent = self.waiting.remove(&id).is_none();
+        if was_sent {
+            self.room += asked.weight;
+        }
+        Some((asked, was_sent))
+    }
 }
 
 impl fmt::Debug for State {
@@ -96,11 +137,37 @@ impl fmt::Debug for State {
     }
 }
 
-/// A job that the other process has.
+/// A job that the other process has, or is to have.
 struct Asked {
     /// Without what is to be sent.
     job: Job,
-    left: u32,
+    weight: usize,
+    /// Which of its items came to something, and how many did not yet.
+    told: Vec<bool>,
+    left: usize,
+}
+
+impl Asked {
+    fn new(job: Job, weight: usize) -> Self {
+        let left = job.count as usize;
+        Self { job, weight, told: vec![false; left], left }
+    }
+
+    /// Notes that an item has come to something; gives whether that is news.
+    fn tell(&mut self, item: u32) -> bool {
+        let is_news = self.told.get_mut(item as usize).is_some_and(|told| !std::mem::replace(told, true));
+        self.left -= usize::from(is_news);
+        is_news
+    }
+
+    /// Ends the items that have come to nothing.
+    fn fail(mut self, cause: &Cause, post: &mut Post) {
+        for item in 0..self.job.count {
+            if self.tell(item) {
+                post.add(&self.job.replies, self.job.outcome(item, None, Err(cause.clone()), 0));
+            }
+        }
+    }
 }
 
 impl Far {
@@ -111,7 +178,8 @@ impl Far {
     pub(super) fn new(ends: Ends) -> Result<Self, Cause> {
         let Ends { requests: mut link, mut answers, width } = ends;
         let (requests, mut wanted) = unbounded_channel();
-        let (state, ended, killed) = (Mutex::default(), CancellationToken::new(), CancellationToken::new());
+        let state = Mutex::new(State::new());
+        let (ended, killed) = (CancellationToken::new(), CancellationToken::new());
         let width = usize::try_from(width).unwrap_or(1).max(1);
         let desk = Arc::new(Desk { state, requests, width, ended, killed });
         let (weak, asking) = (Arc::downgrade(&desk), Arc::downgrade(&desk));
@@ -158,13 +226,16 @@ impl Desk {
         let mut post = Post::default();
         {
             let mut state = self.state();
-            let Some(asked) = state.asked.get_mut(&id).filter(|asked| item < asked.job.count) else { return };
-            asked.left -= 1;
+            let Some(asked) = state.asked.get_mut(&id) else { return };
+            if !asked.tell(item) {
+                return;
+            }
             let (is_done, job) = (asked.left == 0, &asked.job);
             let outcome = job.outcome(item, pid, result.map(Packet::from), 0);
             post.add(&job.replies, Outcome { pace, ..outcome });
             if is_done {
-                state.asked.remove(&id);
+                state.remove(id);
+                self.send(&mut state);
             }
             state.done += 1;
             self.end_if_done(&state);
@@ -177,9 +248,10 @@ impl Desk {
         let mut post = Post::default();
         {
             let mut state = self.state();
-            if let Some(asked) = state.asked.remove(&id) {
-                asked.job.fail_all(cause, &mut post);
+            if let Some((asked, _)) = state.remove(id) {
+                asked.fail(cause, &mut post);
             }
+            self.send(&mut state);
             self.end_if_done(&state);
         }
         post.deliver();
@@ -196,12 +268,26 @@ impl Desk {
         {
             let mut state = self.state();
             state.is_closed = true;
-            state.asked.drain().for_each(|(_, asked)| asked.job.fail_all(cause, &mut post));
+            state.waiting.clear();
+            state.asked.drain().for_each(|(_, asked)| asked.fail(cause, &mut post));
         }
         post.deliver();
     }
 
-    /// Sends a job on; gives it back where it cannot be told which it is.
+    /// Sends what there is room for.
+    fn send(&self, state: &mut State) {
+        while let Some(first) = state.waiting.first_entry() {
+            let weight = state.asked.get(first.key()).map_or(0, |asked| asked.weight);
+            if weight > state.room {
+                return;
+            }
+            state.room -= weight;
+            // Where nobody listens any more it ends as all others do.
+            drop(self.requests.send(first.remove()));
+        }
+    }
+
+    /// Takes a job that is to be sent; gives it back where it cannot be told which it is.
     fn ask(&self, state: &mut State, mut job: Job) -> Option<(Job, Cause)> {
         let function = match job.which.function() {
             Ok(function) => function,
@@ -210,10 +296,10 @@ impl Desk {
         let id = state.next;
         state.next += 1;
         let (count, timeout, limits, retries) = (job.count, job.timeout, job.limits, job.retries);
-        let packet = std::mem::take(&mut job.packet).into();
-        state.asked.insert(id, Asked { left: count, job });
-        // Where nobody listens any more it ends as all others do.
-        drop(self.requests.send(Request::Job { id, function, count, timeout, limits, retries, packet }));
+        let packet = std::mem::take(&mut job.packet);
+        state.asked.insert(id, Asked::new(job, weight(&packet)));
+        let packet = packet.into();
+        state.waiting.insert(id, Request::Job { id, function, count, timeout, limits, retries, packet });
         None
     }
 }
@@ -231,25 +317,48 @@ impl Backend for Far {
                     job.fail_all(&cause, &mut post);
                 }
             }
+            self.0.send(&mut state);
         }
         post.deliver();
     }
 
     fn give_up(&self, whose: &Arc<dyn Replies>, key: Option<u64>) {
         let mut state = self.0.state();
-        let given_up = state.asked.extract_if(|_, asked| asked.job.is_of(whose, key));
-        given_up.for_each(|(id, _)| drop(self.0.requests.send(Request::GiveUp { id })));
+        let given_up = state.ids(|job| job.is_of(whose, key));
+        for id in given_up {
+            if let Some((_, true)) = state.remove(id) {
+                drop(self.0.requests.send(Request::GiveUp { id }));
+            }
+        }
+        self.0.send(&mut state);
         self.0.end_if_done(&state);
     }
 
-    async fn close(&self, cancels_pending: bool) -> Result<(), ProcessError> {
-        if cancels_pending {
-            self.start_kill();
+    fn cancel_pending(&self, is_meant: &dyn Fn(&Job) -> bool) {
+        let mut post = Post::default();
+        {
+            let mut state = self.0.state();
+            let (waiting, sent): (Vec<u64>, Vec<u64>) =
+                state.ids(is_meant).into_iter().partition(|id| state.waiting.contains_key(id));
+            for (asked, _) in waiting.into_iter().filter_map(|id| state.remove(id)) {
+                asked.fail(&Cause::Cancelled, &mut post);
+            }
+            for ids in sent.chunks(MOST) {
+                drop(self.0.requests.send(Request::CancelPending { ids: ids.to_vec() }));
+            }
+            self.0.end_if_done(&state);
         }
+        post.deliver();
+    }
+
+    async fn close(&self, cancels_pending: bool) -> Result<(), ProcessError> {
         {
             let mut state = self.0.state();
             state.is_closed = true;
             self.0.end_if_done(&state);
+        }
+        if cancels_pending {
+            self.cancel_pending(&|_| true);
         }
         self.ended().await;
         Ok(())
@@ -269,145 +378,13 @@ impl Backend for Far {
     }
 
     fn unfinished(&self) -> usize {
-        self.0.state().asked.values().map(|asked| asked.left as usize).sum()
+        self.0.state().asked.values().map(|asked| asked.left).sum()
     }
 
     fn stats(&self) -> Stats {
         let (unfinished, done) = (self.unfinished(), self.0.state().done);
         Stats { unfinished, done, ..Stats::default() }
     }
-}
-
-/// Does what the process at the other end asks, until it is gone; what it has not got by then is given up.
-pub(super) async fn serve(
-    backend: Arc<dyn Backend>,
-    mut requests: Receiver<Request>,
-    mut answers: Sender<Answer>,
-) {
-    // As long as there are permits: one goes with each.
-    let (deliver, mut delivered) = unbounded_channel();
-    let errands = Arc::new(Mutex::new(HashMap::new()));
-    let room = Arc::new(Semaphore::new(MOST));
-    let take = async {
-        while let Ok(Some(request)) = requests.recv().await {
-            match request {
-                Request::Job { id, function, count, timeout, limits, retries, packet } => {
-                    // A pool does not close this.
-                    let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-                    let packet = Packet::from(packet);
-                    // An honest process sends none of these.
-                    if count != 1 && !is_list(&packet, count) {
-                        return;
-                    }
-                    let errand = Errand::new(id, count, deliver.clone(), Arc::downgrade(&errands), permit);
-                    match lock(&errands).entry(id) {
-                        // Of two by one name the first could not be given up any more.
-                        Entry::Occupied(_) => return,
-                        Entry::Vacant(place) => drop(place.insert(Arc::clone(&errand))),
-                    }
-                    let (which, key, deaths) = (Which::Told(Arc::new(function)), 0, 0);
-                    let job =
-                        Job { which, packet, count, key, timeout, limits, retries, deaths, replies: errand };
-                    backend.submit(vec![job]);
-                }
-                Request::GiveUp { id } => {
-                    let errand = lock(&errands).remove(&id);
-                    if let Some(errand) = errand {
-                        backend.give_up(&(errand as Arc<dyn Replies>), None);
-                    }
-                }
-            }
-        }
-    };
-    select! {
-        () = take => {}
-        () = tell(&mut delivered, &mut answers) => {}
-    }
-    let left: Vec<_> = lock(&errands).drain().map(|(_, errand)| errand).collect();
-    left.into_iter().for_each(|errand| backend.give_up(&(errand as Arc<dyn Replies>), None));
-}
-
-async fn tell(delivered: &mut UnboundedReceiver<(Answer, Permit)>, answers: &mut Sender<Answer>) {
-    while let Some((answer, _permit)) = delivered.recv().await {
-        let sent = match answers.send(answer).await {
-            Err(SendError::Encode(answer, error)) => {
-                answers.send(Answer { result: Err(error.into()), ..answer }).await
-            }
-            sent => sent,
-        };
-        if sent.is_err() {
-            return;
-        }
-        if delivered.is_empty() {
-            answers.write_now();
-        }
-    }
-}
-
-/// Whether bytes are a list of so many arguments: what another process has sent is looked at before it is taken apart.
-fn is_list(packet: &Packet, count: u32) -> bool {
-    if !packet.handles.is_empty() || !(1..=MOST_ITEMS).contains(&count) {
-        return false;
-    }
-    let mut bytes = &packet.bytes[..];
-    for _ in 0..count {
-        let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return false };
-        let Some(rest) = rest.get(u32::from_le_bytes(*length) as usize..) else { return false };
-        bytes = rest;
-    }
-    bytes.is_empty()
-}
-
-type Errands = Mutex<HashMap<u64, Arc<Errand>>>;
-
-fn lock(errands: &Errands) -> MutexGuard<'_, HashMap<u64, Arc<Errand>>> {
-    errands.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// To have a job in the pool, or what came of it on the way back.
-type Permit = Arc<OwnedSemaphorePermit>;
-
-/// A job of another process.
-struct Errand {
-    id: u64,
-    left: AtomicU32,
-    deliver: UnboundedSender<(Answer, Permit)>,
-    errands: std::sync::Weak<Errands>,
-    permit: Permit,
-}
-
-impl Errand {
-    fn new(
-        id: u64,
-        count: u32,
-        deliver: UnboundedSender<(Answer, Permit)>,
-        errands: std::sync::Weak<Errands>,
-        permit: OwnedSemaphorePermit,
-    ) -> Arc<Self> {
-        Arc::new(Self { id, left: AtomicU32::new(count), deliver, errands, permit: Arc::new(permit) })
-    }
-}
-
-impl Replies for Errand {
-    fn deliver(&self, outcomes: Vec<Outcome>) {
-        let count = outcomes.iter().map(|outcome| outcome.count).sum();
-        for Outcome { key, pid, result, pace, .. } in outcomes.into_iter().flat_map(Outcome::each) {
-            let answer = Answer { id: self.id, item: key as u32, pid, result: result.map(Into::into), pace };
-            // Where nobody listens any more nobody misses it.
-            drop(self.deliver.send((answer, Arc::clone(&self.permit))));
-        }
-        if self.left.fetch_sub(count, Relaxed) == count
-            && let Some(errands) = self.errands.upgrade()
-        {
-            // By now there may be another one by this name, where this one was given up.
-            let mut errands = lock(&errands);
-            if errands.get(&self.id).is_some_and(|errand| std::ptr::eq(&**errand, self)) {
-                errands.remove(&self.id);
-            }
-        }
-    }
-
-    fn placed(&self, _: u64, _: Option<u32>) {}
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::future::ready;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,6 +55,8 @@ struct Running {
     stop: CancellationToken,
     /// Whether nobody waits for it any more.
     given_up: AtomicBool,
+    /// Whether the items of it that have not started never are to.
+    is_cancelled: AtomicBool,
 }
 
 impl std::fmt::Debug for Running {
@@ -107,8 +110,8 @@ impl Room {
             {
                 let mut state = self.state();
                 if let Some(job) = state.queue.pop_front() {
-                    let (stop, given_up) = (CancellationToken::new(), AtomicBool::new(false));
-                    let running = Arc::new(Running { job, stop, given_up });
+                    let (stop, given_up, is_cancelled) = Default::default();
+                    let running = Arc::new(Running { job, stop, given_up, is_cancelled });
                     state.running.push(Arc::clone(&running));
                     return Some(running);
                 }
@@ -138,16 +141,9 @@ impl Room {
         }
     }
 
-    fn close(&self, cancels_pending: bool) {
-        let mut post = Post::default();
-        {
-            let mut state = self.state();
-            state.is_closed = true;
-            let pending: Vec<_> = if cancels_pending { state.queue.drain(..).collect() } else { Vec::new() };
-            pending.iter().for_each(|job| job.fail_all(&Cause::Cancelled, &mut post));
-        }
+    fn close(&self) {
+        self.state().is_closed = true;
         self.wanted.notify_waiters();
-        post.deliver();
     }
 }
 
@@ -176,14 +172,31 @@ impl Backend for Here {
         }
     }
 
+    fn cancel_pending(&self, is_meant: &dyn Fn(&Job) -> bool) {
+        let mut post = Post::default();
+        {
+            let mut state = self.0.state();
+            let (pending, others): (VecDeque<_>, _) = state.queue.drain(..).partition(is_meant);
+            state.queue = others;
+            pending.iter().for_each(|job| job.fail_all(&Cause::Cancelled, &mut post));
+            let running = state.running.iter().filter(|running| is_meant(&running.job));
+            running.for_each(|running| running.is_cancelled.store(true, Relaxed));
+        }
+        post.deliver();
+    }
+
     async fn close(&self, cancels_pending: bool) -> Result<(), ProcessError> {
-        self.0.close(cancels_pending);
+        self.0.close();
+        if cancels_pending {
+            self.cancel_pending(&|_| true);
+        }
         self.ended().await;
         Ok(())
     }
 
     fn start_kill(&self) {
-        self.0.close(true);
+        self.0.close();
+        self.cancel_pending(&|_| true);
         self.0.state().running.iter().for_each(|running| running.stop.cancel());
     }
 
@@ -273,6 +286,7 @@ impl Member {
             let result = tokio::select! {
                 biased;
                 () = running.stop.cancelled() => Err(Cause::Cancelled),
+                () = ready(()), if item > 0 && running.is_cancelled.load(Relaxed) => Err(Cause::Cancelled),
                 result = within(job.timeout, run) => result,
             };
             if running.given_up.load(Relaxed) {

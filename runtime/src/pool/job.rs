@@ -28,6 +28,8 @@ pub(super) struct Job {
     pub(super) retries: u32,
     /// How many workers have ended while they ran it; of one item.
     pub(super) deaths: u32,
+    /// Whether what of it has not started never is to.
+    pub(super) is_cancelled: bool,
     pub(super) replies: Arc<dyn Replies>,
 }
 
@@ -97,6 +99,7 @@ impl Job {
             limits: self.limits,
             retries: self.retries,
             deaths: self.deaths,
+            is_cancelled: self.is_cancelled,
             replies: Arc::clone(&self.replies),
         }
     }
@@ -157,7 +160,11 @@ impl Job {
     pub(super) fn lost(&self, item: u32, pid: u32, cause: Cause) -> Result<Self, Box<Outcome>> {
         let deaths = self.deaths + 1;
         let has_handles = !self.packet.handles.is_empty();
-        if self.retries == 0 || (deaths > self.retries && deaths < POISONOUS) || has_handles {
+        if self.retries == 0
+            || self.is_cancelled
+            || (deaths > self.retries && deaths < POISONOUS)
+            || has_handles
+        {
             return Err(Box::new(self.outcome(item, Some(pid), Err(cause), 0)));
         }
         if deaths >= POISONOUS {
@@ -254,6 +261,7 @@ mod tests {
             limits: Limits::DEFAULT,
             retries: 2,
             deaths: 0,
+            is_cancelled: false,
             replies: Arc::new(Nobody),
         }
     }

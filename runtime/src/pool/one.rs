@@ -158,5 +158,6 @@ pub(super) fn single(
     let packet = plan.sendable_arguments()?;
     plan.forget_handles();
     let (which, timeout, limits) = (Which::Ours(plan.entry), plan.timeout, plan.limits);
-    Ok(Job { which, packet, count: 1, key, timeout, limits, retries, deaths: 0, replies })
+    let (count, deaths, is_cancelled) = (1, 0, false);
+    Ok(Job { which, packet, count, key, timeout, limits, retries, deaths, is_cancelled, replies })
 }

@@ -9,7 +9,7 @@ use crate::error::Cause;
 use crate::image::Image;
 
 /// A process function, as processes of one image tell it to one another.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Function {
     name: String,
     /// The entry's distance from the anchor.
@@ -24,6 +24,16 @@ impl Function {
         let distance = Image::this()?.distance(entry)?;
         let (place, signature) = (entry.place.to_string(), (entry.signature)().to_owned());
         Ok(Self { name: entry.place.name.to_owned(), distance, place, signature })
+    }
+
+    /// How many bytes it takes to call it by name.
+    pub(super) const fn length(&self) -> usize {
+        self.name.len() + self.place.len() + self.signature.len()
+    }
+
+    #[cfg(test)]
+    pub(super) const fn named(name: String) -> Self {
+        Self { name, distance: 0, place: String::new(), signature: String::new() }
     }
 
     /// What stands there, if it is the same. For a worker alone: what another process tells is believed here.

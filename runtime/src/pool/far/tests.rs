@@ -1,12 +1,17 @@
 //! What a process may ask of another one's pool, and what it may not: these tests write the requests by hand.
 
 use std::panic::Location;
+use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::serve::{FUNCTIONS, LONGEST, MOST_ITEMS, is_list};
 use super::*;
+use crate::error::Stage;
 use crate::pipe::simplex_with;
+use crate::pool::draft::ENOUGH;
+use crate::pool::which::Which;
 
 /// A pool that keeps the jobs that it is given, and does none of them by itself.
 #[derive(Debug, Default)]
@@ -20,6 +25,13 @@ impl Backend for Keeps {
 
     fn give_up(&self, whose: &Arc<dyn Replies>, key: Option<u64>) {
         self.0.lock().unwrap().retain(|job| !job.is_of(whose, key));
+    }
+
+    fn cancel_pending(&self, is_meant: &dyn Fn(&Job) -> bool) {
+        let mut post = Post::default();
+        let pending: Vec<_> = self.0.lock().unwrap().extract_if(.., |job| is_meant(job)).collect();
+        pending.iter().for_each(|job| job.fail_all(&Cause::Cancelled, &mut post));
+        post.deliver();
     }
 
     async fn close(&self, _: bool) -> Result<(), ProcessError> {
@@ -103,6 +115,44 @@ fn list(id: u64, count: u32, packet: Packet) -> Request {
     Request::Job { id, function: function(), count, timeout, limits, retries, packet: packet.into() }
 }
 
+/// Who waits, and what has come.
+#[derive(Debug, Default)]
+struct Waits(Mutex<Vec<Outcome>>);
+
+impl Replies for Waits {
+    fn deliver(&self, outcomes: Vec<Outcome>) {
+        self.0.lock().unwrap().extend(outcomes);
+    }
+
+    fn placed(&self, _: u64, _: Option<u32>) {}
+}
+
+/// A pool, and a handle of it that is elsewhere.
+fn from_afar() -> (Arc<Keeps>, Far) {
+    let (requests, asked) = simplex_with(Limits::DEFAULT).unwrap();
+    let (tell, answers) = simplex_with(Limits::DEFAULT).unwrap();
+    let pool = Arc::<Keeps>::default();
+    tokio::spawn(serve(Arc::clone(&pool) as _, asked, tell));
+    (pool, Far::new(Ends { requests, answers, width: 1 }).unwrap())
+}
+
+/// A job of as many items as there are bytes in it, if it is a list, for somebody who calls it this.
+fn asked(whose: &Arc<Waits>, key: u64, count: u32, packet: Packet) -> Job {
+    let replies: Arc<dyn Replies> = Arc::clone(whose) as _;
+    let which = Which::Ours(nothing().into_plan().entry);
+    let (timeout, limits, retries, deaths, is_cancelled) = (None, Limits::DEFAULT, 0, 0, false);
+    Job { which, packet, count, key, timeout, limits, retries, deaths, is_cancelled, replies }
+}
+
+async fn until(mut is_so: impl FnMut() -> bool) {
+    in_time(async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 fn packet(bytes: Vec<u8>) -> Packet {
     Packet { bytes: bytes.into(), ..Packet::default() }
 }
@@ -140,18 +190,21 @@ async fn answers_that_nobody_reads() {
     let works = tokio::spawn(async move {
         loop {
             let jobs = std::mem::take(&mut *pool.0.lock().unwrap());
-            counter.fetch_add(jobs.len(), Relaxed);
             let mut post = Post::default();
             for job in &jobs {
                 post.add(&job.replies, job.outcome(0, None, Ok(packet(vec![0; 1000])), 0));
             }
             post.deliver();
+            counter.fetch_add(jobs.len(), Relaxed);
             tokio::task::yield_now().await;
         }
     });
     let all = async {
         for id in 0..2 * MOST as u64 {
             child.requests.send(job(id)).await.unwrap();
+            child.requests.write_now();
+            // Not more than it may.
+            until(|| (id as usize) < MOST - 1 + is_done.load(Relaxed)).await;
         }
     };
     // It comes to an end where the answers fill their pipe, which takes fewer than half of them, and the rest its room.
@@ -178,4 +231,101 @@ async fn an_id_that_was_there_before() {
     drop((child.requests, child.answers));
     in_time(child.served).await.unwrap();
     assert_eq!(child.pool.unfinished(), 0);
+}
+
+/// A process may ask for many jobs that are small, or for few that are large. Who asks for more has not counted.
+#[tokio::test]
+async fn what_is_asked_is_bounded_by_its_bytes() {
+    for bytes in [0, 1 << 20] {
+        let mut child = Child::new();
+        let packet = packet(vec![0; bytes]);
+        let most = ROOM / weight(&packet);
+        for id in 0..most as u64 {
+            child.ask(list(id, 1, packet.clone())).await;
+        }
+        child.has_jobs(most).await;
+        // There is room for what takes the place of another.
+        child.ask(Request::GiveUp { id: 3 }).await;
+        child.ask(list(most as u64, 1, packet.clone())).await;
+        child.has_jobs(most).await;
+        child.ask(list(most as u64 + 1, 1, packet)).await;
+        child.ends_sent_away().await;
+    }
+    // One that is larger than the room goes there, too.
+    assert_eq!(weight(&packet(vec![0; ROOM + 1])), ROOM);
+}
+
+/// What is cancelled is cancelled at once, however much waits behind it.
+#[tokio::test]
+async fn a_cancel_waits_for_no_room() {
+    let (pool, far) = from_afar();
+    let whose = Arc::<Waits>::default();
+    let bytes = |key: u64| packet(key.to_le_bytes().to_vec());
+    let most = ROOM / weight(&bytes(0));
+    far.submit((0..2 * most as u64).map(|key| asked(&whose, key, 1, bytes(key))).collect());
+    until(|| pool.unfinished() == most).await;
+    let has = |key: u64| pool.0.lock().unwrap().iter().any(|job| job.packet.bytes == bytes(key).bytes);
+    assert!(has(7) && !has(most as u64));
+    let replies: Arc<dyn Replies> = Arc::clone(&whose) as _;
+    far.give_up(&replies, Some(7));
+    until(|| !has(7) && has(most as u64)).await;
+    // Of those that wait here nobody hears there.
+    far.give_up(&replies, Some(most as u64 + 1));
+    far.give_up(&replies, Some(8));
+    until(|| !has(8) && has(most as u64 + 2)).await;
+    assert!(!has(most as u64 + 1) && pool.unfinished() == most);
+    far.cancel_pending(&|job| job.key < 100 || job.key > 200 + most as u64);
+    until(|| whose.0.lock().unwrap().len() == 98 + most - 201).await;
+    far.give_up(&replies, None);
+    until(|| pool.unfinished() == 0).await;
+    assert_eq!(far.unfinished(), 0);
+    in_time(far.close(false)).await.unwrap();
+}
+
+/// What has come of an item has come, whatever becomes of the others.
+#[tokio::test]
+async fn the_rest_of_a_list_is_killed() {
+    let (pool, far) = from_afar();
+    let whose = Arc::<Waits>::default();
+    far.submit(vec![asked(&whose, 10, 3, packet(vec![0; 12]))]);
+    until(|| pool.unfinished() == 1).await;
+    let list = pool.0.lock().unwrap().remove(0);
+    let mut post = Post::default();
+    // The second time it says nothing.
+    (0..2).for_each(|_| post.add(&list.replies, list.outcome(1, None, Ok(Packet::default()), 0)));
+    post.deliver();
+    until(|| !whose.0.lock().unwrap().is_empty()).await;
+    far.start_kill();
+    in_time(far.ended()).await;
+    let mut told: Vec<_> =
+        whose.0.lock().unwrap().iter().map(|outcome| (outcome.key, outcome.result.is_ok())).collect();
+    told.sort_unstable();
+    assert_eq!(told, [(10, false), (11, true), (12, false)]);
+}
+
+/// A process may name so many functions and no more, by names that have an end.
+#[tokio::test]
+async fn names_of_functions() {
+    let mut child = Child::new();
+    let job = |id: u64, function: Function| {
+        let (count, timeout, limits, retries) = (1, None, Limits::DEFAULT, 0);
+        Request::Job { id, function, count, timeout, limits, retries, packet: Packet::default().into() }
+    };
+    let is_refused = |answer: Answer, id: u64| {
+        assert_eq!((answer.id, answer.item), (id, 0));
+        let cause = answer.result.unwrap_err();
+        assert!(matches!(cause, Cause::Start { stage: Stage::Setup, .. }), "{cause}");
+    };
+    child.ask(job(0, Function::named("?".repeat(LONGEST + 1)))).await;
+    is_refused(in_time(child.answers.recv()).await.unwrap().unwrap(), 0);
+    for id in 1..=FUNCTIONS as u64 {
+        child.ask(job(id, Function::named(id.to_string()))).await;
+    }
+    child.has_jobs(FUNCTIONS).await;
+    child.ask(job(1 << 20, Function::named("one more".into()))).await;
+    is_refused(in_time(child.answers.recv()).await.unwrap().unwrap(), 1 << 20);
+    child.ask(job(1 << 21, Function::named("7".into()))).await;
+    child.has_jobs(FUNCTIONS + 1).await;
+    drop((child.requests, child.answers));
+    in_time(child.served).await.unwrap();
 }

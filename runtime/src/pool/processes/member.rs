@@ -43,6 +43,9 @@ pub(super) const HELD: Duration = Duration::from_millis(100);
 /// How many bytes of letters it may take as long again to read: any worker that runs reads more.
 const READ_MEANWHILE: usize = 1 << 20;
 
+/// A worker that knows so many functions is replaced: processes that use the pool may name ever more.
+const KNOWN: usize = 4096;
+
 /// A worker that has more jobs than this gives many results.
 const MANY: usize = 8;
 
@@ -67,6 +70,8 @@ pub(super) enum Retires {
     Done,
     #[error("had more memory than it may")]
     Heavy,
+    #[error("knew as many functions as it may")]
+    Full,
 }
 
 /// A worker has broken the protocol.
@@ -442,6 +447,9 @@ impl Member {
         let function = which.function()?;
         self.functions.push(which.clone());
         self.send(Order::Function(function), None);
+        if self.functions.len() >= KNOWN {
+            self.retires.get_or_insert(Retires::Full);
+        }
         Ok(self.functions.len() as u32 - 1)
     }
 

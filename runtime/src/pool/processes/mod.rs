@@ -66,8 +66,15 @@ impl Backend for Processes {
         self.0.give_up(whose, key);
     }
 
+    fn cancel_pending(&self, is_meant: &dyn Fn(&Job) -> bool) {
+        self.0.cancel_pending(is_meant);
+    }
+
     async fn close(&self, cancels_pending: bool) -> Result<(), ProcessError> {
-        self.0.close(cancels_pending);
+        self.0.close();
+        if cancels_pending {
+            self.cancel_pending(&|_| true);
+        }
         self.ended().await;
         self.0.gave_up().map_or(Ok(()), |cause| Err(ProcessError::new(&*self.0.settings.name, None, cause)))
     }

@@ -146,16 +146,21 @@ impl Office {
         self.keeper.notify_one();
     }
 
-    pub(super) fn close(&self, cancels_pending: bool) {
+    /// Cancels what has not started of some jobs.
+    pub(super) fn cancel_pending(&self, is_meant: &dyn Fn(&Job) -> bool) {
         self.change(|state, post| {
+            let (pending, others): (VecDeque<_>, _) = state.queue.drain(..).partition(is_meant);
+            state.queue = others;
+            pending.iter().for_each(|job| job.fail_all(&Cause::Cancelled, post));
+            state.members.iter_mut().for_each(|member| member.cancel_pending(is_meant, post));
+        });
+        self.keeper.notify_one();
+    }
+
+    pub(super) fn close(&self) {
+        self.change(|state, _| {
             if let Phase::Open = state.phase {
                 state.phase = Phase::Closing;
-            }
-            if cancels_pending {
-                let taken =
-                    state.members.iter_mut().flat_map(|member| std::iter::from_fn(|| member.take_back()));
-                let pending: Vec<_> = state.queue.drain(..).chain(taken).collect();
-                pending.iter().for_each(|job| job.fail_all(&Cause::Cancelled, post));
             }
         });
         self.keeper.notify_one();
@@ -271,7 +276,7 @@ impl Office {
             }
             state.failures = if member.done > 0 { 0 } else { state.failures };
             let (is_idle, leaves) = (member.is_idle(), member.retires.is_some());
-            back.into_iter().rev().for_each(|job| state.queue.push_front(job));
+            state.queue_again(back, post);
             is_idle && (leaves || self.minds_idleness(state))
         });
         if wakes {
@@ -318,7 +323,7 @@ impl Office {
             again.extend(member.bury(cause.clone(), post));
             match state.phase {
                 Phase::Over => {}
-                _ => again.into_iter().rev().for_each(|job| state.queue.push_front(job)),
+                _ => state.queue_again(again, post),
             }
             if has_done_nothing {
                 state.fail(&cause, post);
@@ -414,7 +419,7 @@ impl Office {
             for member in &mut state.members {
                 next.extend(member.check_times(now, post, &mut back));
             }
-            back.into_iter().rev().for_each(|job| state.queue.push_front(job));
+            state.queue_again(back, post);
             next.extend(state.share(now, self.settings.concurrency));
             // A worker that has read what was taken back from it says nothing, and has room.
             if !state.queue.is_empty() && state.members.iter().any(Member::has_room) {
@@ -498,6 +503,17 @@ impl Office {
 impl State {
     fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.members.is_empty() && self.starting == 0
+    }
+
+    /// Queues jobs that were given back before all others, but what of them was cancelled meanwhile.
+    fn queue_again(&mut self, jobs: Vec<Job>, post: &mut Post) {
+        for job in jobs.into_iter().rev() {
+            if job.is_cancelled {
+                job.fail_all(&Cause::Cancelled, post);
+            } else {
+                self.queue.push_front(job);
+            }
+        }
     }
 
     /// Counts a worker that has ended. Of many different reasons the last are not told apart.

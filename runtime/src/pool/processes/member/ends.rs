@@ -61,6 +61,26 @@ impl Member {
         self.notify();
     }
 
+    /// Cancels what it has not started of some jobs. It begins no more items of a list that it has started, and gives those back.
+    pub(in crate::pool::processes) fn cancel_pending(
+        &mut self,
+        is_meant: &dyn Fn(&Job) -> bool,
+        post: &mut Post,
+    ) {
+        for index in 0..self.slots.len() {
+            let Slot { turn, placed } = &mut self.slots[index];
+            let is_meant = |placed: &&mut Placed| !placed.given_up && is_meant(&placed.job);
+            let Some(placed) = placed.as_mut().filter(is_meant) else { continue };
+            placed.job.is_cancelled = true;
+            if !self.board.withdraw(index, *turn) {
+                self.stop(index);
+            } else if let Some(job) = self.remove(index) {
+                job.replies.placed(job.key, None);
+                job.fail_all(&Cause::Cancelled, post);
+            }
+        }
+    }
+
     /// Gives up whatever it has; what it has not started is given back.
     pub(in crate::pool::processes) fn give_up_all(&mut self, cause: &Cause, post: &mut Post) {
         for slot in &mut self.slots {

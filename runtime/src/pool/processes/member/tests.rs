@@ -58,6 +58,7 @@ impl Worker {
             limits: Limits::DEFAULT,
             retries: 0,
             deaths: 0,
+            is_cancelled: false,
             replies: Arc::clone(&replies),
         };
         assert!(self.member.place(job).is_none());
