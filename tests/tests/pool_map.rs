@@ -79,6 +79,16 @@ fn panics_on(n: u64, which: u64) -> u64 {
     n
 }
 
+/// Kills its worker when the others beside it have begun, which take their time.
+#[process]
+async fn dies_beside(n: u64, which: u64) -> u64 {
+    if n == which {
+        kill(std::process::id());
+    }
+    sleep(Duration::from_millis(50)).await;
+    n
+}
+
 #[process]
 async fn pause(millis: u64) -> u64 {
     sleep(Duration::from_millis(millis)).await;
@@ -253,6 +263,29 @@ isolated! {
         let error = in_time(pool.map(|n| dies_on(n, 17), 0..40).retry(1)).await.unwrap_err();
         assert_eq!(error.signal(), Some(9));
         in_time(pool.close()).await.unwrap();
+    }
+
+    /// Of several that a worker has begun one kills it again and again, and the others are innocent.
+    async fn who_was_beside_a_poisonous_item_is_not_poisonous() {
+        for workers in [1, 2] {
+            let pool = Pool::builder().workers(workers).concurrency(4).build().await.unwrap();
+            let values: Vec<_> =
+                in_time(pool.map(|n| dies_beside(n, 3), 0..12).chunk(1).retry(5).ordered().collect()).await;
+            for (n, value) in values.into_iter().enumerate() {
+                match value {
+                    Ok(value) => assert_eq!(value, n as u64),
+                    Err(error) => {
+                        let last = "was killed by SIGKILL".into();
+                        assert_eq!((n, error.cause()), (3, &Cause::Poisoned { deaths: 3, last }));
+                    }
+                }
+            }
+            // Nothing of it is left: they share a worker as before.
+            let begun = Instant::now();
+            in_time(pool.map(pause, [300; 4]).chunk(1)).await.unwrap();
+            assert!(workers > 1 || begun.elapsed() < patience(Duration::from_millis(1100)), "{:?}", begun.elapsed());
+            in_time(pool.close()).await.unwrap();
+        }
     }
 
     async fn each_item_has_its_own_time() {

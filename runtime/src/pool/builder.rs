@@ -203,7 +203,7 @@ impl Builder {
     /// It is for tasks that wait: for the network, for a file, for another process. One that computes is better alone.
     ///
     /// The death of a worker then costs all that it had started, and a time limit or a cancellation that its task does not heed costs the
-    /// others beside it.
+    /// others beside it. With [`Map::retry`](super::Map::retry) each of them is tried again, alone.
     ///
     /// # Examples
     /// Two of one worker wait for each other.
