@@ -288,6 +288,25 @@ isolated! {
         }
     }
 
+    /// What a call was named stands in its error, and in the statistics; with the item's number in both.
+    async fn items_have_names() {
+        let pool = Pool::new(2).await.unwrap();
+        let call = |n| dies_on(n, 3).name(format!("file-{n}"));
+        let values: Vec<_> = in_time(pool.map(call, 0..6).ordered().collect()).await;
+        let errors: Vec<_> = values.iter().filter_map(|value| value.as_ref().err()).collect();
+        assert!(errors.len() == 1 && errors[0].name() == "file-3[3]" && errors[0].item() == Some(3), "{errors:?}");
+        let error = in_time(pool.map(|n| dies_on(n, 0).name("odd").current_dir("/"), [7])).await.unwrap_err();
+        assert_eq!(error.name(), "odd[0]");
+        in_time(pool.map(|n| pause(n).name("rest"), [0, 100, 0])).await.unwrap();
+        in_time(pool.map(pause, [0, 0, 0, 50]).chunk(1)).await.unwrap();
+        in_time(pool.run(pause(25).name("single"))).await.unwrap();
+        let slowest: Vec<_> = pool.stats().slowest.into_iter().map(|slow| slow.name).collect();
+        for name in ["rest[1]", "pause[3]", "single"] {
+            assert!(slowest.iter().any(|slow| slow == name), "{name} of {slowest:?}");
+        }
+        in_time(pool.close()).await.unwrap();
+    }
+
     async fn each_item_has_its_own_time() {
         let pool = Pool::new(2).await.unwrap();
         // Together they take longer than one may.

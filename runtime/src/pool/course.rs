@@ -189,13 +189,13 @@ impl<'a, T> Course<'a, T> {
     }
 
     fn arrive(&mut self, outcome: Outcome, order: Order) {
-        let Outcome { key, count, pid, result, which, pace } = outcome;
+        let Outcome { key, count, pid, result, which, name, pace } = outcome;
         if pace > 0 {
             // Another process may tell any.
             self.pace = Some(self.pace.map_or(pace, |before| before - before / 4 + pace / 4));
         }
-        let named =
-            |key: u64, cause| ProcessError::new(format!("{}[{key}]", which.name()), pid, cause).of_item(key);
+        let name = name.as_deref().unwrap_or_else(|| which.name());
+        let named = |key: u64, cause| ProcessError::new(format!("{name}[{key}]"), pid, cause).of_item(key);
         let Some((Reading { whole, plain }, limits)) = self.draft.read else { return };
         match result {
             Ok(Packet { bytes, .. }) if count > 1 => {

@@ -80,18 +80,19 @@ impl<T> Draft<T> {
         let replies: Arc<dyn Replies> = Arc::clone(&self.inbox) as _;
         match single(&mut plan, key, self.retries, replies) {
             Ok(job) => self.jobs.push(job),
-            Err(cause) => self.fail(key, plan.entry, cause),
+            Err(cause) => self.fail(key, &plan, cause),
         }
     }
 
     /// Records what came of an item that nobody runs.
-    pub(super) fn fail(&mut self, key: u64, entry: &'static Entry, cause: Cause) {
+    fn fail(&mut self, key: u64, plan: &Plan, cause: Cause) {
         self.failed.push(Outcome {
             key,
             count: 1,
             pid: None,
             result: Err(cause),
-            which: Which::Ours(entry),
+            which: Which::Ours(plan.entry),
+            name: plan.name.as_deref().map(Arc::from),
             pace: 0,
         });
     }
@@ -103,6 +104,7 @@ impl<T> Draft<T> {
         let is_plain = arguments.handles().is_empty()
             && bytes.len() < ENOUGH
             && bytes.len() as u64 <= plan.limits.max_message
+            && plan.name.is_none()
             && plan.check_that_it_is_a_task().is_ok();
         if !is_plain {
             return false;
@@ -134,9 +136,10 @@ impl<T> Draft<T> {
         let packet = Packet { bytes, ..Packet::default() };
         let (retries, deaths, is_cancelled) = (self.retries, 0, false);
         let replies: Arc<dyn Replies> = Arc::clone(&self.inbox) as _;
-        let which = Which::Ours(entry);
+        let (which, name) = (Which::Ours(entry), None);
         self.jobs.push(Job {
             which,
+            name,
             packet,
             count,
             key,

@@ -45,4 +45,8 @@ impl Replies for Inbox {
     }
 
     fn placed(&self, _: u64, _: Option<u32>) {}
+
+    fn has_numbers(&self) -> bool {
+        true
+    }
 }

@@ -15,6 +15,8 @@ use crate::wire::{Limits, Packet};
 /// One function, with one list of arguments or with several: its *items*.
 pub(super) struct Job {
     pub(super) which: Which,
+    /// If it is not called after its function.
+    pub(super) name: Option<Arc<str>>,
     /// Of one item its arguments; of several, each after its length, and no handles.
     pub(super) packet: Packet,
     pub(super) count: u32,
@@ -40,6 +42,11 @@ pub(super) trait Replies: Send + Sync {
 
     /// An item was handed to a worker, or taken back from it.
     fn placed(&self, key: u64, pid: Option<u32>);
+
+    /// Whether keys are the numbers of items.
+    fn has_numbers(&self) -> bool {
+        false
+    }
 }
 
 /// What came of an item, or what several in a row have returned.
@@ -52,8 +59,9 @@ pub(super) struct Outcome {
     /// Of the worker that ran it, if one did.
     pub(super) pid: Option<u32>,
     pub(super) result: Result<Packet, Cause>,
-    /// The function that it was.
+    /// The function that it was, and its name if it has another one.
     pub(super) which: Which,
+    pub(super) name: Option<Arc<str>>,
     /// Of the last item of a job, how long each of them took, in nanoseconds; else zero.
     pub(super) pace: u64,
 }
@@ -61,7 +69,7 @@ pub(super) struct Outcome {
 impl Outcome {
     /// Each item's own.
     pub(super) fn each(self) -> impl Iterator<Item = Self> {
-        let Self { key, count, pid, result, which, pace } = self;
+        let Self { key, count, pid, result, which, name, pace } = self;
         let (mut list, mut only) = match result {
             Ok(packet) if count > 1 => (packet.bytes, None),
             only => (Bytes::new(), Some(only)),
@@ -73,7 +81,8 @@ impl Outcome {
                 Ok(Packet { bytes: list.split_to(length), ..Packet::default() })
             });
             let pace = if item + 1 == count { pace } else { 0 };
-            Self { key: key + u64::from(item), count: 1, pid, result, which: which.clone(), pace }
+            let (which, name) = (which.clone(), name.clone());
+            Self { key: key + u64::from(item), count: 1, pid, result, which, name, pace }
         })
     }
 }
@@ -92,6 +101,7 @@ impl Job {
     fn like(&self, count: u32, skipped: u32, packet: Packet) -> Self {
         Self {
             which: self.which.clone(),
+            name: self.name.clone(),
             packet,
             count,
             key: self.key + u64::from(skipped),
@@ -142,7 +152,8 @@ impl Job {
             size if size > limit => Err(Cause::TooLarge { size, limit }),
             _ => Ok(packet),
         });
-        Outcome { key, count: 1, pid, result, which: self.which.clone(), pace: elapsed / u64::from(item + 1) }
+        let (which, name, pace) = (self.which.clone(), self.name.clone(), elapsed / u64::from(item + 1));
+        Outcome { key, count: 1, pid, result, which, name, pace }
     }
 
     /// What several of its items have returned: a list of results.
@@ -153,7 +164,18 @@ impl Job {
         }
         let result = Ok(Packet { bytes, ..Packet::default() });
         let (key, pace) = (self.key + u64::from(items.start), elapsed / u64::from(items.end));
-        Outcome { key, count, pid: Some(pid), result, which: self.which.clone(), pace }
+        let (which, name) = (self.which.clone(), self.name.clone());
+        Outcome { key, count, pid: Some(pid), result, which, name, pace }
+    }
+
+    /// What it is called: of an item of a map, with its number.
+    pub(super) fn called(&self) -> impl fmt::Display {
+        let number = (self.count == 1 && self.replies.has_numbers()).then_some(self.key);
+        let name = self.name.as_deref().unwrap_or_else(|| self.which.name());
+        fmt::from_fn(move |f| match number {
+            Some(number) => write!(f, "{name}[{number}]"),
+            None => f.write_str(name),
+        })
     }
 
     /// What becomes of an item that was lost with its worker: it is tried again, or this is what came of it.
@@ -254,6 +276,7 @@ mod tests {
         items.iter().for_each(|item| Job::append(&mut list, item));
         Job {
             which: Which::Ours(nothing().into_plan().entry),
+            name: None,
             packet: Packet { bytes: list.freeze(), ..Packet::default() },
             count: items.len() as u32,
             key: 100,

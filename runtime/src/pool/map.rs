@@ -97,7 +97,8 @@ impl<'a, T> Map<'a, T> {
     /// Sets how many items go to a worker in one piece. Python's `chunksize`. If nothing is said, it is chosen from the time that they
     /// take: one of those that take long, many of those that are done in no time.
     ///
-    /// It changes nothing but speed: each item has its own result, its own time limit, and its own death.
+    /// It changes nothing but speed: each item has its own result, its own time limit, and its own death. Calls that have a
+    /// [name](crate::Call::name) go one by one.
     #[doc(alias = "chunksize")]
     pub fn chunk(mut self, items: usize) -> Self {
         self.course.options.chunk = Some(items);

@@ -355,7 +355,7 @@ impl Pool {
     /// what came of each item.
     ///
     /// # Errors
-    /// The first error of an item, whose name is the function's with the item's number: `parse[17]`. It comes as soon as it is there, and cancels the
+    /// The first error of an item, whose name is the function's, or the call's if it has one, with the item's number: `parse[17]`. It comes as soon as it is there, and cancels the
     /// rest. What the function itself returns is a value, even an `Err`: a map over a function that gives a `Result` gives a `Vec` of `Result`s.
     ///
     /// # Cancel safety

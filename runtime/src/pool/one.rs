@@ -134,6 +134,7 @@ impl<T> One<T> {
                 pid,
                 result,
                 which: self.which.clone(),
+                name: None,
                 pace: 0,
             }]);
         }
@@ -159,5 +160,6 @@ pub(super) fn single(
     plan.forget_handles();
     let (which, timeout, limits) = (Which::Ours(plan.entry), plan.timeout, plan.limits);
     let (count, deaths, is_cancelled) = (1, 0, false);
-    Ok(Job { which, packet, count, key, timeout, limits, retries, deaths, is_cancelled, replies })
+    let name = plan.name.as_deref().map(Arc::from);
+    Ok(Job { which, name, packet, count, key, timeout, limits, retries, deaths, is_cancelled, replies })
 }

@@ -103,7 +103,7 @@ pub enum WorkerState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Slow {
-    /// The function's name.
+    /// Its [name](crate::Call::name), or its function's; of an item of a map with its number, unless it went in one piece with others.
     pub name: String,
     /// How long it took.
     pub took: Duration,
@@ -120,12 +120,12 @@ pub(super) struct Slowest(Vec<Slow>);
 
 impl Slowest {
     /// Remembers a task, if it is one of them.
-    pub(super) fn see(&mut self, name: &str, took: Duration, pid: u32) {
+    pub(super) fn see(&mut self, name: impl fmt::Display, took: Duration, pid: u32) {
         if self.0.len() == REMEMBERED && self.0.last().is_some_and(|last| last.took >= took) {
             return;
         }
         let at = self.0.partition_point(|slow| slow.took >= took);
-        self.0.insert(at, Slow { name: name.to_owned(), took, pid });
+        self.0.insert(at, Slow { name: name.to_string(), took, pid });
         self.0.truncate(REMEMBERED);
     }
 

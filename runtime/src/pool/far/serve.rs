@@ -66,9 +66,10 @@ impl Counter {
                     let Some(errand) = self.errand(id, count, weight(&packet)).await else { return };
                     let (key, deaths, is_cancelled) = (0, 0, false);
                     let (which, refused) = self.which(function);
-                    let replies = errand;
+                    let (name, replies) = (None, errand);
                     let job = Job {
                         which,
+                        name,
                         packet,
                         count,
                         key,

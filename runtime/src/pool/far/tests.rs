@@ -139,9 +139,9 @@ fn from_afar() -> (Arc<Keeps>, Far) {
 /// A job of as many items as there are bytes in it, if it is a list, for somebody who calls it this.
 fn asked(whose: &Arc<Waits>, key: u64, count: u32, packet: Packet) -> Job {
     let replies: Arc<dyn Replies> = Arc::clone(whose) as _;
-    let which = Which::Ours(nothing().into_plan().entry);
+    let (which, name) = (Which::Ours(nothing().into_plan().entry), None);
     let (timeout, limits, retries, deaths, is_cancelled) = (None, Limits::DEFAULT, 0, 0, false);
-    Job { which, packet, count, key, timeout, limits, retries, deaths, is_cancelled, replies }
+    Job { which, name, packet, count, key, timeout, limits, retries, deaths, is_cancelled, replies }
 }
 
 async fn until(mut is_so: impl FnMut() -> bool) {

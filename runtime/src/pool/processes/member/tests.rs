@@ -51,6 +51,7 @@ impl Worker {
         let replies: Arc<dyn Replies> = Arc::<Waits>::default();
         let job = Job {
             which: Which::Ours(lives().into_plan().entry),
+            name: None,
             packet: Packet::default(),
             count: 1,
             key: 0,
