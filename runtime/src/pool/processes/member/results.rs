@@ -9,10 +9,22 @@ use crate::error::Cause;
 use crate::link::Report;
 use crate::pool::enclosed::Enclosed;
 use crate::pool::job::{Job, Post};
-use crate::pool::processes::board::Side;
+use crate::pool::processes::board::{Board, Side};
 use crate::pool::processes::letter::Mark;
-use crate::pool::processes::ring::Reader;
 use crate::wire::Packet;
+
+/// What a record of the ring of results says.
+#[derive(Debug)]
+struct Record {
+    mark: Mark,
+    slot: u16,
+    /// Which item of the slot's job it is about.
+    item: u32,
+    length: usize,
+    elapsed: u64,
+    /// Whether it is longer than it may.
+    is_too_long: bool,
+}
 
 impl Member {
     /// Takes in what it has left on the board; gives whether there was anything, and the jobs that it has given back.
@@ -46,43 +58,13 @@ impl Member {
         // Of one that has broken the protocol some may be left.
         self.room.clear();
         let board = self.board.clone();
-        let ring = board.results();
         let lived = u64::try_from(self.ready.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let head =
-            |results: &mut Reader| results.head::<2>(ring).map_err(|error| Misbehaved(error.to_string()));
-        while let Some((words, length)) = head(&mut self.results)? {
+        while let Some(record) = self.next_record(&board, lived)? {
             any = true;
-            let (mark, slot, elapsed) =
-                Mark::from_words(words).ok_or_else(|| Misbehaved("a result that is none".into()))?;
-            // It may lie, but no job takes longer than its worker has lived: sums of such times stay within their bounds.
-            let elapsed = elapsed.min(lived);
-            let placed = self.slots.get_mut(usize::from(slot)).and_then(|slot| slot.placed.as_mut());
-            let placed = placed.filter(|placed| placed.finished < placed.job.count);
-            let placed =
-                placed.ok_or_else(|| Misbehaved("a result of a job that it does not have".into()))?;
-            placed.elapsed = placed.elapsed.max(elapsed);
-            let item = placed.finished;
+            let Record { mark, slot, elapsed, .. } = record;
             match mark {
-                Mark::Returned if length as u64 <= placed.job.limits.max_message => {
-                    let is_full = self.room.len() > FULL;
-                    if let Some(other) = list.take_if(|list| list.slot != slot || is_full) {
-                        self.post(other, 0, post);
-                    }
-                    list.get_or_insert(List { slot, first: item, count: 0 }).count += 1;
-                    self.room.put_u32_le(length as u32);
-                    self.results.body_into(ring, length, &mut self.room);
-                }
-                Mark::Returned => {
-                    let mut body = Vec::new();
-                    self.results.body_into(ring, length, &mut body);
-                    list.take().into_iter().for_each(|list| self.post(list, 0, post));
-                    self.refuse(slot, body, post);
-                }
-                Mark::Mailed => placed.awaited.push(item),
-                Mark::Stopped if !placed.stopped && !placed.given_up => {
-                    return Err(Misbehaved("it stops what it was not told to".into()));
-                }
-                Mark::Stopped => placed.end_before(item, back),
+                Mark::Returned => self.returned(&board, &record, list, post),
+                Mark::Mailed | Mark::Stopped => self.mailed_or_stopped(&record, back)?,
             }
             let is_done = self.advance(slot, mark);
             let is_to_be_posted = is_done || mark != Mark::Returned;
@@ -94,6 +76,54 @@ impl Member {
             self.settle(slot, post);
         }
         Ok(any)
+    }
+
+    /// The next record of a job that it has, whose body is to be taken next.
+    fn next_record(&mut self, board: &Board, lived: u64) -> Result<Option<Record>, Misbehaved> {
+        let head = self.results.head::<2>(board.results());
+        let Some((words, length)) = head.map_err(|error| Misbehaved(error.to_string()))? else {
+            return Ok(None);
+        };
+        let (mark, slot, elapsed) =
+            Mark::from_words(words).ok_or_else(|| Misbehaved("a result that is none".into()))?;
+        // It may lie, but no job takes longer than its worker has lived: sums of such times stay within their bounds.
+        let elapsed = elapsed.min(lived);
+        let placed = self.slots.get_mut(usize::from(slot)).and_then(|slot| slot.placed.as_mut());
+        let placed = placed.filter(|placed| placed.finished < placed.job.count);
+        let placed = placed.ok_or_else(|| Misbehaved("a result of a job that it does not have".into()))?;
+        placed.elapsed = placed.elapsed.max(elapsed);
+        let (item, limit) = (placed.finished, placed.job.limits.max_message);
+        Ok(Some(Record { mark, slot, item, length, elapsed, is_too_long: length as u64 > limit }))
+    }
+
+    /// An item has returned: what it has goes to the list, which is posted before that if it is another job's, or full.
+    fn returned(&mut self, board: &Board, record: &Record, list: &mut Option<List>, post: &mut Post) {
+        let Record { slot, item, length, is_too_long, .. } = *record;
+        let is_full = self.room.len() > FULL;
+        if let Some(other) = list.take_if(|list| list.slot != slot || is_full || is_too_long) {
+            self.post(other, 0, post);
+        }
+        if is_too_long {
+            let mut body = Vec::new();
+            self.results.body_into(board.results(), length, &mut body);
+            return self.refuse(slot, body, post);
+        }
+        list.get_or_insert(List { slot, first: item, count: 0 }).count += 1;
+        self.room.put_u32_le(length as u32);
+        self.results.body_into(board.results(), length, &mut self.room);
+    }
+
+    /// An item is done, and a letter says how; or those that are left do not start.
+    fn mailed_or_stopped(&mut self, record: &Record, back: &mut Vec<Job>) -> Result<(), Misbehaved> {
+        let Some(placed) = &mut self.slots[usize::from(record.slot)].placed else { return Ok(()) };
+        if record.mark == Mark::Mailed {
+            placed.awaited.push(record.item);
+        } else if !placed.stopped && !placed.given_up {
+            return Err(Misbehaved("it stops what it was not told to".into()));
+        } else {
+            placed.end_before(record.item, back);
+        }
+        Ok(())
     }
 
     /// Counts an item whose place on the board has come; gives whether all have.
