@@ -7,6 +7,7 @@ use crate::pipe::{Receiver, simplex_with};
 use crate::pool::builder::Builder;
 use crate::pool::job::{Outcome, Post, Replies};
 use crate::pool::processes::letter::Mark;
+use crate::pool::which::Function;
 use crate::process::Process;
 
 #[procession_macros::process(crate = crate)]
@@ -103,5 +104,19 @@ async fn a_moment_of_grace_for_each() {
     assert!(worker.member.is_staying());
     assert_eq!(worker.check(between + 2 * GRACE), None);
     assert!(!worker.member.is_staying(), "the second is late");
+    drop(worker.process.kill().await);
+}
+
+/// A worker that knows very many functions is replaced.
+#[tokio::test]
+async fn functions_are_remembered_by_so_many() {
+    let mut worker = Worker::new().await;
+    for n in 0..KNOWN {
+        assert!(worker.member.is_staying(), "{n}");
+        let which = Which::Told(Arc::new(Function::named(n.to_string())));
+        assert_eq!(worker.member.function(&which).unwrap(), n as u32);
+        assert_eq!(worker.member.function(&which).unwrap(), n as u32);
+    }
+    assert!(!worker.member.is_staying());
     drop(worker.process.kill().await);
 }
