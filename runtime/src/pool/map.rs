@@ -142,7 +142,7 @@ impl<'a, T> Map<'a, T> {
     /// may run more than once, and has one result. What the function returns is never tried again, nor a panic.
     ///
     /// Where a worker has [several at a time](super::Builder::concurrency), the item is tried again in a worker that has nothing else: so one that was
-    /// beside an item that ends its worker is lost with it once.
+    /// beside an item that ends its worker is lost with it once. Items that wait for one another then take as many workers.
     ///
     /// One that has ended three workers is not tried again, whatever the number: [`Cause::Poisoned`](crate::Cause::Poisoned). Nor is one whose
     /// arguments have handles, since they have gone with the worker.
