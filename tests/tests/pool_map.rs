@@ -288,7 +288,7 @@ isolated! {
         }
     }
 
-    /// What a call was named stands in its error, and in the statistics; with the item's number in both.
+    /// What a call was named stands in its error, and in the statistics, and so does the number of its item.
     async fn items_have_names() {
         let pool = Pool::new(2).await.unwrap();
         let call = |n| dies_on(n, 3).name(format!("file-{n}"));
@@ -300,9 +300,10 @@ isolated! {
         in_time(pool.map(|n| pause(n).name("rest"), [0, 100, 0])).await.unwrap();
         in_time(pool.map(pause, [0, 0, 0, 50]).chunk(1)).await.unwrap();
         in_time(pool.run(pause(25).name("single"))).await.unwrap();
-        let slowest: Vec<_> = pool.stats().slowest.into_iter().map(|slow| slow.name).collect();
-        for name in ["rest[1]", "pause[3]", "single"] {
-            assert!(slowest.iter().any(|slow| slow == name), "{name} of {slowest:?}");
+        let slowest = pool.stats().slowest;
+        for (name, item) in [("rest", Some(1)), ("pause", Some(3)), ("single", None)] {
+            let is_told = slowest.iter().any(|slow| slow.name == name && slow.item == item);
+            assert!(is_told, "{name} {item:?} of {slowest:?}");
         }
         in_time(pool.close()).await.unwrap();
     }

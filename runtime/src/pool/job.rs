@@ -168,14 +168,13 @@ impl Job {
         Outcome { key, count, pid: Some(pid), result, which, name, pace }
     }
 
-    /// What it is called: of an item of a map, with its number.
-    pub(super) fn called(&self) -> impl fmt::Display {
-        let number = (self.count == 1 && self.replies.has_numbers()).then_some(self.key);
-        let name = self.name.as_deref().unwrap_or_else(|| self.which.name());
-        fmt::from_fn(move |f| match number {
-            Some(number) => write!(f, "{name}[{number}]"),
-            None => f.write_str(name),
-        })
+    pub(super) fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or_else(|| self.which.name())
+    }
+
+    /// The number of its item, if it is one of a map's.
+    pub(super) fn number(&self) -> Option<u64> {
+        (self.count == 1 && self.replies.has_numbers()).then_some(self.key)
     }
 
     /// What becomes of an item that was lost with its worker: it is tried again, or this is what came of it.

@@ -38,8 +38,8 @@ use serde::{Deserialize, Serialize};
 /// pool-1     16138  idle          507    4.20 ms   12.21 ms    2.36 ms    0.81 us     5.1 MiB
 /// pool-2     16139  idle          493    1.49 ms   12.14 ms    4.45 ms    0.83 us     5.1 MiB
 /// 1000 done, 0 with workers, 0 queued, 0 workers starting
-/// 30.16 us in square (pid 16138)
-/// 25.95 us in square (pid 16139)
+/// 30.16 us in square (pid 16138, item 0)
+/// 25.95 us in square (pid 16139, item 1)
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -103,8 +103,10 @@ pub enum WorkerState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Slow {
-    /// Its [name](crate::Call::name), or its function's; of an item of a map with its number, unless it went in one piece with others.
+    /// Its [name](crate::Call::name), or its function's.
     pub name: String,
+    /// Which item of its map it was, if it went to its worker by itself.
+    pub item: Option<u64>,
     /// How long it took.
     pub took: Duration,
     /// The id of its worker's process.
@@ -120,18 +122,18 @@ pub(super) struct Slowest(Vec<Slow>);
 
 impl Slowest {
     /// Remembers a task, if it is one of them.
-    pub(super) fn see(&mut self, name: impl fmt::Display, took: Duration, pid: u32) {
+    pub(super) fn see(&mut self, name: &str, item: Option<u64>, took: Duration, pid: u32) {
         if self.0.len() == REMEMBERED && self.0.last().is_some_and(|last| last.took >= took) {
             return;
         }
         let at = self.0.partition_point(|slow| slow.took >= took);
-        self.0.insert(at, Slow { name: name.to_string(), took, pid });
+        self.0.insert(at, Slow { name: name.to_owned(), item, took, pid });
         self.0.truncate(REMEMBERED);
     }
 
     /// The slower ones of these and others.
     pub(super) fn merge(&mut self, others: &Self) {
-        others.0.iter().for_each(|slow| self.see(&slow.name, slow.took, slow.pid));
+        others.0.iter().for_each(|slow| self.see(&slow.name, slow.item, slow.took, slow.pid));
     }
 
     pub(super) fn into_inner(self) -> Vec<Slow> {
@@ -173,8 +175,10 @@ impl fmt::Display for Stats {
         for (why, count) in &self.ended {
             write!(f, "\n{count} ended: {why}")?;
         }
-        for Slow { name, took, pid } in &self.slowest {
-            write!(f, "\n{} in {name} (pid {pid})", short(*took))?;
+        for Slow { name, item, took, pid } in &self.slowest {
+            write!(f, "\n{} in {name} (pid {pid}", short(*took))?;
+            item.map_or(Ok(()), |item| write!(f, ", item {item}"))?;
+            f.write_str(")")?;
         }
         Ok(())
     }
@@ -195,14 +199,14 @@ mod tests {
     #[test]
     fn the_slowest_are_remembered() {
         let mut slowest = Slowest::default();
-        (0..100).for_each(|n| slowest.see("f", Duration::from_millis(n * 7 % 100), 1));
+        (0..100).for_each(|n| slowest.see("f", None, Duration::from_millis(n * 7 % 100), 1));
         let mut other = Slowest::default();
-        other.see("g", Duration::from_secs(1), 2);
+        other.see("g", Some(7), Duration::from_secs(1), 2);
         slowest.merge(&other);
         let slowest = slowest.into_inner();
         let times: Vec<u128> = slowest.iter().map(|slow| slow.took.as_millis()).collect();
         assert_eq!(times, [1000, 99, 98, 97, 96, 95, 94, 93]);
-        assert_eq!((slowest[0].name.as_str(), slowest[0].pid), ("g", 2));
+        assert_eq!((slowest[0].name.as_str(), slowest[0].item, slowest[0].pid), ("g", Some(7), 2));
     }
 
     #[test]
@@ -218,12 +222,13 @@ mod tests {
             init: Duration::ZERO,
             memory: Some(3 << 19),
         };
-        let slow = Slow { name: "parse".into(), took: Duration::from_secs(1), pid: 4711 };
+        let slow = Slow { name: "parse".into(), item: None, took: Duration::from_secs(1), pid: 4711 };
+        let item = Slow { item: Some(17), ..slow.clone() };
         let stats = Stats {
             workers: vec![worker],
             done: 3,
             ended: BTreeMap::from([("was killed by SIGKILL".into(), 2)]),
-            slowest: vec![slow],
+            slowest: vec![slow, item],
             ..Stats::default()
         };
         let lines = [
@@ -232,6 +237,7 @@ mod tests {
             "3 done, 0 with workers, 0 queued, 0 workers starting",
             "2 ended: was killed by SIGKILL",
             "1.00 s in parse (pid 4711)",
+            "1.00 s in parse (pid 4711, item 17)",
         ];
         assert_eq!(stats.to_string(), lines.join("\n"));
     }

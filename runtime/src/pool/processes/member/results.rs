@@ -196,7 +196,8 @@ impl Member {
         if elapsed > 0 && placed.finished > 0 {
             let pace = elapsed / u64::from(placed.finished);
             self.busy = self.busy.saturating_add(Duration::from_nanos(elapsed));
-            self.slowest.see(placed.job.called(), Duration::from_nanos(pace), self.signaler.pid());
+            let (job, took) = (&placed.job, Duration::from_nanos(pace));
+            self.slowest.see(job.name(), job.number(), took, self.signaler.pid());
             self.pace = Some(self.pace.map_or(pace, |before| (3 * before + pace) / 4));
         }
         while let Some((slot, turn)) = self.order.front() {
