@@ -3,8 +3,9 @@
 //! A limit here is a watchdog: generous, and reached only by a defect. [`patience`] stretches all of them.
 
 use std::env;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::Location;
+use std::pin::pin;
 use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -60,6 +61,28 @@ pub fn eventually_async(limit: Duration, mut condition: impl FnMut() -> bool) ->
             let Some(pause) = looks.next() else { not_within(limit, caller) };
             tokio::time::sleep(pause).await;
         }
+    }
+}
+
+/// What a future gives, or the end of the test.
+///
+/// When the limit is over the future is not polled once more, as it is by `tokio::time::timeout`: one that has missed its wake-up
+/// would find then what it waits for.
+///
+/// # Panics
+/// If it is not ready within the limit, naming the caller's line.
+#[track_caller]
+pub fn within<F: Future>(limit: Duration, future: F) -> impl Future<Output = F::Output> {
+    let caller = Location::caller();
+    async move {
+        let (mut future, mut over) = (pin!(future), pin!(tokio::time::sleep(patience(limit))));
+        poll_fn(|context| {
+            if over.as_mut().poll(context).is_ready() {
+                not_within(limit, caller);
+            }
+            future.as_mut().poll(context)
+        })
+        .await
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use procession::mailbox::{Receiver, Sender, TryRecvError, TrySendError, WeakSender};
 use procession::pipe::{self, RecvError, simplex_with};
 use procession::{Limits, Message, ProcessSet, mailbox, process, simplex};
-use procession_tests::{eventually_async, isolated, open_fds, patience, shared_mappings};
+use procession_tests::{eventually_async, isolated, open_fds, patience, shared_mappings, within};
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, fallocate, ftruncate, memfd_create, open};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -23,8 +23,9 @@ use tokio::time::timeout;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-async fn in_time<F: Future>(future: F) -> F::Output {
-    timeout(patience(20 * SECOND), future).await.expect("in time")
+#[track_caller]
+fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    within(20 * SECOND, future)
 }
 
 /// The memory of this name, to be written to.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use nix::unistd::{Gid, Uid, setresgid, setresuid};
 use procession::pipe::{Receiver, RecvError, SendError, Sender, TryRecvError, TrySendError, simplex_with};
 use procession::{Cause, EncodeError, Failure, Limits, Passed, Pipe, Resource, pipe, process, simplex};
-use procession_tests::{eventually, isolated, open_fds, patience};
+use procession_tests::{eventually, isolated, open_fds, within};
 use rustix::process::{Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,8 +21,9 @@ use tokio::time::timeout;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-async fn in_time<F: Future>(future: F) -> F::Output {
-    timeout(patience(20 * SECOND), future).await.expect("in time")
+#[track_caller]
+fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    within(20 * SECOND, future)
 }
 
 /// A pipe of the system whose writer is to travel: its reader sees when nobody has that any more.

@@ -11,13 +11,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use procession::pipe::{Receiver, RecvError, simplex_with};
 use procession::{Cause, Limits, Passed, process, simplex};
-use procession_tests::{isolated, open_fds, patience, shared_mappings};
+use procession_tests::{isolated, open_fds, patience, shared_mappings, within};
 use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create,
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-use tokio::time::timeout;
 
 const MESSAGE: u8 = 1;
 const BYTES: u8 = 2;
@@ -25,8 +24,9 @@ const BYTES: u8 = 2;
 const LONG: u8 = 0x82;
 const FLAG: u64 = 1 << 63;
 
-async fn in_time<F: Future>(future: F) -> F::Output {
-    timeout(patience(Duration::from_secs(20)), future).await.expect("in time")
+#[track_caller]
+fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    within(Duration::from_secs(20), future)
 }
 
 /// The first bytes of a frame.

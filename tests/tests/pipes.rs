@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use procession::pipe::{
 use procession::{
     Call, EncodeError, Failure, Limits, Passed, Pipe, Process, Resource, pipe, process, simplex,
 };
-use procession_tests::{isolated, patience};
+use procession_tests::{isolated, patience, within};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::timeout;
 
@@ -27,11 +26,7 @@ const LARGE: Limits = Limits::DEFAULT.max_message(80 << 20);
 /// What takes no longer than the limit that the issue sets, however busy the machine is.
 #[track_caller]
 fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    let caller = Location::caller();
-    async move {
-        let done = timeout(patience(20 * SECOND), future).await;
-        done.unwrap_or_else(|_elapsed| panic!("what {caller} waits for did not happen"))
-    }
+    within(20 * SECOND, future)
 }
 
 /// A child that may have no memory of the size of a long message, so that the socket carries it.

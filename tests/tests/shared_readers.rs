@@ -7,7 +7,7 @@ use std::time::Duration;
 use procession::pipe::Sender;
 use procession::shared::{Mutex, Region, RwLock, Semaphore, TryLockError};
 use procession::{Failure, Pipe, Process, ProcessSet, pipe, process, simplex};
-use procession_tests::{eventually_async, isolated, patience, state};
+use procession_tests::{eventually_async, isolated, state, within};
 use rustix::process::{Pid, Signal, kill_process};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -25,8 +25,9 @@ async fn kill<T>(mut child: Process<T>) {
 }
 
 /// What comes, or the test ends.
-async fn in_time<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(patience(20 * SECOND), future).await.expect("it comes in time")
+#[track_caller]
+fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    within(20 * SECOND, future)
 }
 
 /// Reads, says so, and goes on reading.

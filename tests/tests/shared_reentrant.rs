@@ -7,15 +7,16 @@ use futures::poll;
 use procession::pipe::{Receiver, Sender};
 use procession::shared::{ReentrantGuard, ReentrantMutex, Region, TryLockError};
 use procession::{Failure, Process, process, simplex};
-use procession_tests::{eventually_async, isolated, patience};
+use procession_tests::{eventually_async, isolated, within};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-async fn in_time<F: Future>(future: F) -> F::Output {
-    timeout(patience(20 * SECOND), future).await.expect("in time")
+#[track_caller]
+fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    within(20 * SECOND, future)
 }
 
 fn is_locked(lock: &ReentrantMutex<u64>) -> bool {
