@@ -11,20 +11,21 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use futures::poll;
+use futures::{FutureExt, poll};
 use nix::libc;
 use procession::pipe::{Receiver, Sender};
-use procession::shared::{Event, Mutex, Region, RwLock, Semaphore, TryLockError};
+use procession::shared::{Barrier, Condvar, Event, Mutex, Region, RwLock, Semaphore, TryLockError};
 use procession::{Failure, Process, ProcessSet, process, simplex};
-use procession_tests::{eventually, eventually_async, isolated, patience, state, warm_up};
+use procession_tests::{eventually, eventually_async, isolated, state, warm_up, within};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-async fn in_time<F: Future>(future: F) -> F::Output {
-    timeout(patience(20 * SECOND), future).await.expect("in time")
+#[track_caller]
+fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    within(20 * SECOND, future)
 }
 
 fn send(to: u32, signal: Signal) {
@@ -536,6 +537,64 @@ isolated! {
             child.join().await.unwrap().unwrap();
         }));
         assert_eq!(*still.block_on(in_time(first)).unwrap(), 200);
+    }
+
+    /// Each runtime in which somebody waits hears by itself, whichever was the first to wait: nobody ends or joins, which all would hear of.
+    fn each_runtime_hears_by_itself() {
+        let total = Mutex::new(0_u64).unwrap();
+        let (mut tell, told) = simplex().unwrap();
+        let (here, still, ended) = (runtime(), runtime(), runtime());
+        let mut child = here.block_on(keeps_until_told_and_stays(total.clone(), told).spawn()).unwrap();
+        here.block_on(owned_by(&total, &child));
+        let (mut first, mut second, mut third) = (Box::pin(total.lock()), Box::pin(total.lock()), Box::pin(total.lock()));
+        let woken = Arc::new(Woken::default());
+        ended.block_on(async { assert!(woken.poll(first.as_mut()).is_pending()) });
+        // The first that waits begins to watch for deaths, which has all look once more: from then on a wake-up alone does.
+        eventually(20 * SECOND, || woken.times() > 0);
+        drop((ended, first));
+        still.block_on(async { assert!(poll!(&mut second).is_pending()) });
+        here.block_on(in_time(async {
+            assert!(poll!(&mut third).is_pending());
+            tell.send(()).await.unwrap();
+            assert_eq!(*third.await.unwrap(), 100);
+        }));
+        assert_eq!(*still.block_on(in_time(second)).unwrap(), 100);
+        here.block_on(in_time(async {
+            tell.send(()).await.unwrap();
+            child.join().await.unwrap().unwrap();
+        }));
+    }
+
+    /// Who gives up is forgotten: nothing of its task is kept, and nobody wakes it.
+    #[once]
+    async fn who_gives_up_is_forgotten() {
+        let (mutex, semaphore, lock) = (Mutex::new(0_u64).unwrap(), Semaphore::new(0).unwrap(), RwLock::new(0_u64).unwrap());
+        let (event, barrier, condvar) = (Event::new().unwrap(), Barrier::new(2).unwrap(), Condvar::new().unwrap());
+        let notified = Mutex::new(0_u64).unwrap();
+        let (guard, write) = (mutex.lock().await.unwrap(), lock.write().await.unwrap());
+        let woken = Arc::new(Woken::default());
+        let poll = |future: Pin<Box<dyn Future<Output = ()> + '_>>| {
+            let mut future = future;
+            assert!(woken.poll(future.as_mut()).is_pending());
+            assert!(Arc::strong_count(&woken) > 1, "the control: it is kept as long as it waits");
+            drop(future);
+            assert_eq!(Arc::strong_count(&woken), 1);
+        };
+        poll(Box::pin(mutex.lock().map(drop)));
+        poll(Box::pin(semaphore.acquire().map(drop)));
+        poll(Box::pin(lock.read().map(drop)));
+        poll(Box::pin(lock.write().map(drop)));
+        poll(Box::pin(event.wait()));
+        poll(Box::pin(condvar.wait(notified.lock().await.unwrap()).map(drop)));
+        poll(Box::pin(barrier.wait().map(drop)));
+        let before = woken.times();
+        drop((guard, write));
+        event.set();
+        condvar.notify_all();
+        semaphore.add_permits(1).unwrap();
+        assert_eq!(woken.times(), before);
+        // Nor does any of them stand before those that come later.
+        drop((in_time(mutex.lock()).await, in_time(semaphore.acquire()).await, in_time(lock.write()).await));
     }
 
     /// Who always gets what it wants gives way now and then, as with tokio's own types: time-outs hold.

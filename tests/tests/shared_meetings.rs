@@ -1,7 +1,6 @@
 //! Events, barriers and condition variables between processes: conformance SY09 to SY23.
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
-use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
@@ -9,10 +8,10 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use futures::{FutureExt, poll};
-use procession::pipe::Sender;
+use procession::pipe::{Receiver, Sender};
 use procession::shared::{Barrier, BarrierWaitResult, Condvar, Event, Mutex, NewBarrierError, Region};
 use procession::{Failure, Pipe, Process, pipe, process, simplex};
-use procession_tests::{eventually_async, isolated, patience, state};
+use procession_tests::{eventually_async, isolated, patience, state, within};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
@@ -23,11 +22,7 @@ const TICK: Duration = Duration::from_millis(1);
 /// What takes no longer than that, however busy the machine is.
 #[track_caller]
 fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    let caller = Location::caller();
-    async move {
-        let done = timeout(patience(20 * SECOND), future).await;
-        done.unwrap_or_else(|_elapsed| panic!("what {caller} waits for did not happen"))
-    }
+    within(20 * SECOND, future)
 }
 
 fn signal<T>(process: &Process<T>, signal: Signal) {
@@ -73,6 +68,15 @@ fn waits_for_event_plainly(event: Event, answer: Event) -> Result<(), Failure> {
 #[process]
 async fn sets(event: Event) -> Result<(), Failure> {
     event.set();
+    Ok(())
+}
+
+/// Does so each time that it is told to.
+#[process]
+async fn sets_when_told(event: Event, mut told: Receiver<()>) -> Result<(), Failure> {
+    while told.recv().await?.is_some() {
+        event.set();
+    }
     Ok(())
 }
 
@@ -192,6 +196,18 @@ fn waits_once_plainly(counts: Mutex<Counts>, changed: Condvar) -> Result<(), Fai
     Ok(())
 }
 
+/// Waits, gives up, and stays.
+#[process]
+async fn gives_up(counts: Mutex<Counts>, changed: Condvar) -> Result<(), Failure> {
+    let mut guard = counts.lock().await?;
+    guard[0] += 1;
+    let mut waiting = Box::pin(changed.wait(guard));
+    assert!(poll!(&mut waiting).is_pending());
+    drop(waiting);
+    counts.lock().await?[0] += 1;
+    std::future::pending().await
+}
+
 /// Says whether it timed out.
 #[process]
 async fn waits_in_vain(counts: Mutex<Counts>, changed: Condvar) -> Result<bool, Failure> {
@@ -294,10 +310,19 @@ isolated! {
         event.clear();
         timeout(TICK, event.wait()).await.unwrap_err();
 
-        let child = sets(event.clone()).spawn().await.unwrap();
-        in_time(event.wait()).await;
+        // Several times: who begins to wait, or hears that somebody joins, looks once more without a wake-up. One that ends is heard of, too.
+        let (mut tell, told) = simplex().unwrap();
+        let child = sets_when_told(event.clone(), told).spawn().await.unwrap();
+        for _ in 0..5 {
+            let mut waiting = std::pin::pin!(event.wait());
+            assert!(poll!(&mut waiting).is_pending());
+            tell.send(()).await.unwrap();
+            in_time(waiting).await;
+            assert!(event.is_set());
+            event.clear();
+        }
+        drop(tell);
         joined(child).await;
-        assert!(event.is_set());
     }
 
     /// SY15: a plain function waits, and answers by another event.
@@ -860,6 +885,32 @@ isolated! {
         changed.notify_one();
         in_time(two).await.unwrap();
         timeout(20 * TICK, wait_once(&counts, &changed)).await.unwrap_err();
+    }
+
+    /// Who gives up without a notice waits no longer in the eyes of others either: what is notified later is for those elsewhere.
+    async fn given_up_here_and_waiting_elsewhere() {
+        let (counts, changed) = meeting();
+        // The first search begins with this process.
+        let mut one = Box::pin(wait_once(&counts, &changed));
+        assert!(poll!(&mut one).is_pending());
+        drop(one);
+        let child = waits_once(counts.clone(), changed.clone()).spawn().await.unwrap();
+        began(&counts, 2).await;
+        changed.notify_one();
+        only_woken(&counts, 1).await;
+        joined(child).await;
+
+        // And the other way: a child gives up, and this process waits; the second search begins behind this process.
+        let (counts, changed) = meeting();
+        let mut child = gives_up(counts.clone(), changed.clone()).spawn().await.unwrap();
+        began(&counts, 2).await;
+        for _ in 0..2 {
+            let mut here = Box::pin(wait_once(&counts, &changed));
+            assert!(poll!(&mut here).is_pending());
+            changed.notify_one();
+            in_time(here).await.unwrap();
+        }
+        child.kill().await.unwrap();
     }
 
     /// One that was notified is killed before it has the lock: another one gets the notice.
