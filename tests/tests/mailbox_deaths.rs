@@ -2,21 +2,28 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 #![expect(clippy::print_stdout, reason = "libtest captures it, and shows it where the test fails")]
 
-use std::future::Future;
+use std::fs::File;
+use std::future::{Future, poll_fn};
+use std::io::{PipeReader, Write};
+use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use procession::mailbox::{Receiver, SendError, Sender, TryRecvError, TrySendError};
-use procession::{Failure, Process, ProcessSet, mailbox, pipe, process, simplex};
-use procession_tests::{eventually_async, isolated, open_fds, patience};
+use futures::{FutureExt, poll};
+use procession::mailbox::{Builder, Handles, Receiver, SendError, Sender, TryRecvError, TrySendError};
+use procession::{Failure, Passed, Process, ProcessSet, mailbox, pipe, process, simplex};
+use procession_tests::{eventually_async, isolated, open_fds, state, within};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::time::timeout;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-async fn in_time<F: Future>(future: F) -> F::Output {
-    timeout(patience(30 * SECOND), future).await.expect("it comes in time")
+#[track_caller]
+fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    within(30 * SECOND, future)
 }
 
 async fn kill<T>(mut child: Process<T>) {
@@ -57,6 +64,45 @@ fn blocks_plainly(outbox: Sender<u64>) -> bool {
 async fn receives_one(inbox: Receiver<u64>, mut begins: pipe::Sender<()>) -> Result<Option<u64>, Failure> {
     begins.send(()).await?;
     Ok(inbox.recv().await)
+}
+
+/// Waits for a message, says so when it has found none and sleeps, and gives what comes.
+#[process]
+async fn sleeps_until_one(inbox: Receiver<u64>, sleeps: pipe::Sender<()>) -> Result<Option<u64>, Failure> {
+    Ok(says_when_asleep(inbox.recv(), sleeps).await)
+}
+
+/// Waits for a future, and says when it sleeps: from then on nothing but a wake-up has it look again. The first that waits in a process
+/// begins to watch for deaths, which has it look a second time.
+async fn says_when_asleep<F: Future>(future: F, sleeps: pipe::Sender<()>) -> F::Output {
+    let (mut future, mut sleeps, mut looks) = (pin!(future), Some(sleeps), 0);
+    poll_fn(|context| {
+        let polled = future.as_mut().poll(context);
+        looks += 1;
+        if polled.is_pending()
+            && looks == 2
+            && let Some(mut sleeps) = sleeps.take()
+        {
+            // By another task, or this one would look again.
+            tokio::spawn(async move { sleeps.send(()).await });
+        }
+        polled
+    })
+    .await
+}
+
+/// Passes on what comes, and says each time that it sleeps before it does.
+#[process]
+async fn passes_on(inbox: Receiver<u64>, outbox: Sender<Option<u64>>) -> Result<(), Failure> {
+    loop {
+        let mut receiving = pin!(inbox.recv());
+        if poll!(&mut receiving).is_ready() {
+            return Err(std::io::Error::other("there was nothing to wait for").into());
+        }
+        outbox.send(None).await?;
+        let Some(n) = receiving.await else { return Ok(()) };
+        outbox.send(Some(n)).await?;
+    }
 }
 
 /// Receives one, says which, and keeps its end.
@@ -155,15 +201,170 @@ async fn reads_ahead(outbox: Sender<u64>, mut told: pipe::Sender<u64>) -> Result
     Ok(())
 }
 
+/// All that can be waited for.
+const WAYS: [&str; 8] = ["send", "reserve", "drained", "closed", "recv", "recv_ack", "recv_many", "poisoned"];
+
+/// Sleeps in one of the ways of those that have both ends; gives how many messages it had of it.
+#[process]
+async fn waits_by(way: String, outbox: Sender<u64>, inbox: Receiver<u64>, sleeps: pipe::Sender<()>) -> usize {
+    if ["send", "reserve", "drained", "closed"].contains(&&*way) {
+        return wait_to_send(&way, &outbox, sleeps).await;
+    }
+    wait_to_receive(&way, &inbox, sleeps).await
+}
+
+#[process]
+async fn sends_by(way: String, outbox: Sender<u64>, sleeps: pipe::Sender<()>) -> usize {
+    wait_to_send(&way, &outbox, sleeps).await
+}
+
+#[process]
+async fn receives_by(way: String, inbox: Receiver<u64>, sleeps: pipe::Sender<()>) -> usize {
+    wait_to_receive(&way, &inbox, sleeps).await
+}
+
+#[process]
+async fn keeps_sender(outbox: Sender<u64>) {
+    let _outbox = outbox;
+    std::future::pending().await
+}
+
+/// Gives how many were sent.
+async fn wait_to_send(way: &str, outbox: &Sender<u64>, sleeps: pipe::Sender<()>) -> usize {
+    match way {
+        "send" => says_when_asleep(outbox.send(7), sleeps).await.is_ok().into(),
+        "reserve" => says_when_asleep(outbox.reserve(), sleeps).await.is_ok().into(),
+        "drained" => says_when_asleep(outbox.drained().map(|()| 0), sleeps).await,
+        _ => says_when_asleep(outbox.closed().map(|()| 0), sleeps).await,
+    }
+}
+
+/// Gives how many came.
+async fn wait_to_receive(way: &str, inbox: &Receiver<u64>, sleeps: pipe::Sender<()>) -> usize {
+    match way {
+        "recv" => says_when_asleep(inbox.recv(), sleeps).await.is_some().into(),
+        "recv_ack" => says_when_asleep(inbox.recv_ack(), sleeps).await.is_some().into(),
+        "recv_many" => says_when_asleep(inbox.recv_many(&mut Vec::new(), 3), sleeps).await,
+        _ => says_when_asleep(inbox.poisoned(), sleeps).await.is_some().into(),
+    }
+}
+
+/// A message with a handle: which one it is, and the writing end of a pipe of its own.
+type Carried = (u64, Passed<OwnedFd>);
+
+/// Sends back what comes, with its handle.
+#[process]
+async fn returns(inbox: Receiver<Carried, Handles>, outbox: Sender<Carried, Handles>) -> Result<(), Failure> {
+    while let Some(message) = inbox.recv().await {
+        outbox.send(message).await?;
+    }
+    Ok(())
+}
+
+/// Numbers without a pattern, which a seed repeats.
+struct Random(u64);
+
+impl Random {
+    const fn below(&mut self, most: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) % most
+    }
+}
+
+fn seed() -> u64 {
+    let seed = std::env::var("PROCESSION_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
+    let seed = seed.unwrap_or_else(|| std::process::id().into());
+    println!("PROCESSION_SEED={seed}");
+    seed
+}
+
+/// How many messages with handles a mailbox of them has room for.
+const ROOM: usize = 6;
+
+/// The next message; keeps the other end of its pipe.
+fn carried(readers: &mut Vec<PipeReader>) -> Carried {
+    let (reader, writer) = std::io::pipe().unwrap();
+    readers.push(reader);
+    (readers.len() as u64 - 1, Passed::new(writer.into()).unwrap())
+}
+
+/// All was received, and what the dead had in their hands takes up no room.
+async fn has_all_its_room(outbox: &Sender<Carried, Handles>, readers: &mut Vec<PipeReader>) {
+    in_time(outbox.drained()).await;
+    for _ in 0..ROOM {
+        outbox.try_send(carried(readers)).unwrap();
+    }
+    in_time(outbox.drained()).await;
+}
+
+/// Sends messages with handles to three workers, of which it kills one now and then, and starts another one. Gives the other ends of
+/// their pipes, when nothing is on its way any more.
+async fn sends_and_kills(
+    (outbox, inbox): (Sender<Carried, Handles>, Receiver<Carried, Handles>),
+    back: Sender<Carried, Handles>,
+    kills: usize,
+) -> Vec<PipeReader> {
+    let (mut random, mut readers, mut killed) = (Random(seed() << 1 | 1), Vec::new(), 0);
+    let start = async || returns(inbox.clone(), back.clone()).spawn().await.unwrap();
+    let mut workers = vec![start().await, start().await, start().await];
+    while killed < kills {
+        in_time(outbox.send(carried(&mut readers))).await.unwrap();
+        if random.below(8) == 0 {
+            kill(workers.remove(random.below(3) as usize)).await;
+            workers.push(start().await);
+            killed += 1;
+        }
+    }
+    has_all_its_room(&outbox, &mut readers).await;
+    outbox.close();
+    for worker in workers {
+        in_time(worker).await.unwrap().unwrap();
+    }
+    has_all_its_room(&back, &mut readers).await;
+    back.close();
+    readers
+}
+
 isolated! {
+    /// Forty of those that carry handles from one mailbox to another are killed: each handle comes back once, or is lost with one that
+    /// was killed, and closed then. Nothing of them stays, and no room for messages is lost.
+    #[limit(300)]
+    async fn handles_under_random_kills() {
+        const KILLS: usize = 40;
+        let before = open_fds().len();
+        let there = Builder::new(ROOM).build_with_handles().unwrap();
+        let (back, came) = Builder::new(ROOM).build_with_handles::<Carried>().unwrap();
+        let receives = async {
+            let mut all = Vec::new();
+            while let Some((n, handle)) = came.recv().await {
+                File::from(handle.into_inner().unwrap()).write_all(&n.to_le_bytes()).unwrap();
+                all.push(n);
+            }
+            all
+        };
+        let (readers, mut all) = tokio::join!(sends_and_kills(there, back, KILLS), receives);
+        drop(came);
+        all.sort_unstable();
+        assert!(all.is_sorted_by(|one, other| one < other), "one came twice: {all:?}");
+        let lost = readers.len() - all.len();
+        assert!(lost <= KILLS, "{lost} of {} are lost with {KILLS} that were killed", readers.len());
+        for (n, reader) in (0_u64..).zip(readers) {
+            // It is the one that was sent with that number, and nobody has another: else its end does not come.
+            let (mut reader, mut bytes) = (unix::pipe::Receiver::from_owned_fd(reader.into()).unwrap(), Vec::new());
+            in_time(reader.read_to_end(&mut bytes)).await.unwrap();
+            let expected = if all.binary_search(&n).is_ok() { n.to_le_bytes().to_vec() } else { Vec::new() };
+            assert_eq!(bytes, expected, "{n}");
+        }
+        eventually_async(20 * SECOND, || open_fds().len() == before).await;
+    }
+
     /// Eight that send and four that receive are killed one after the other, and stopped: the history is that of a queue.
     /// `.ci/chaos` kills more.
     #[limit(300)]
     fn random_kills() {
-        let number = |name: &str| std::env::var(name).ok().map(|number| number.parse::<u64>().unwrap());
-        let seed = number("PROCESSION_SEED").unwrap_or_else(|| std::process::id().into());
-        println!("PROCESSION_SEED={seed}");
-        let root = Command::new(env!("CARGO_BIN_EXE_root")).args(["mailboxes", "50", &seed.to_string()]).output();
+        let root = Command::new(env!("CARGO_BIN_EXE_root")).args(["mailboxes", "50", &seed().to_string()]).output();
         let root = root.unwrap();
         println!("{}", String::from_utf8_lossy(&root.stdout));
         assert!(root.status.success(), "{}", String::from_utf8_lossy(&root.stderr));
@@ -239,6 +440,37 @@ isolated! {
         }
     }
 
+    /// F2: of two that sleep one is killed, and the other one is woken by what comes next; thirty times, in every third of which
+    /// it comes while the one that is killed is stopped, so that it is told and does nothing about it.
+    #[limit(180)]
+    async fn f02_idle_worker_killed_beside_another() {
+        let (outbox, inbox) = mailbox::<u64>(1).unwrap();
+        let (passes, passed) = mailbox(4).unwrap();
+        let worker = passes_on(inbox.clone(), passes).spawn().await.unwrap();
+        assert_eq!(in_time(passed.recv()).await, Some(None));
+        for n in 0..30 {
+            let (sleeps, mut asleep) = simplex().unwrap();
+            let idle = sleeps_until_one(inbox.clone(), sleeps).spawn().await.unwrap();
+            in_time(asleep.recv()).await.unwrap().unwrap();
+            let idle = if n % 3 == 0 {
+                send(idle.pid(), Signal::STOP);
+                eventually_async(20 * SECOND, || state(idle.pid()) == Some('T')).await;
+                Some(idle)
+            } else {
+                kill(idle).await;
+                None
+            };
+            in_time(outbox.send(n)).await.unwrap();
+            assert_eq!(in_time(passed.recv()).await, Some(Some(n)));
+            assert_eq!(in_time(passed.recv()).await, Some(None));
+            if let Some(idle) = idle {
+                kill(idle).await;
+            }
+        }
+        outbox.close();
+        in_time(worker).await.unwrap().unwrap();
+    }
+
     /// F3: of those that wait one is killed: the others get what comes next, and nothing is lost.
     async fn f03_one_of_those_that_wait_killed() {
         let (outbox, inbox) = mailbox::<u64>(4).unwrap();
@@ -307,11 +539,13 @@ isolated! {
     /// F26, QU12: to close it ends all that wait for a message, in every process.
     async fn f26_close_ends_all_that_wait() {
         let (outbox, inbox) = mailbox::<u64>(4).unwrap();
+        // It takes part from here on: who sleeps looks again when somebody joins.
+        drop(outbox.try_reserve().unwrap());
         let mut waiting = Vec::new();
         for _ in 0..6 {
-            let (begins, mut begun) = simplex().unwrap();
-            waiting.push(receives_one(inbox.clone(), begins).spawn().await.unwrap());
-            in_time(begun.recv()).await.unwrap().unwrap();
+            let (sleeps, mut asleep) = simplex().unwrap();
+            waiting.push(sleeps_until_one(inbox.clone(), sleeps).spawn().await.unwrap());
+            in_time(asleep.recv()).await.unwrap().unwrap();
         }
         let here = tokio::spawn({ let inbox = inbox.clone(); async move { inbox.recv().await } });
         let plain = std::thread::spawn({ let inbox = inbox.clone(); move || inbox.blocking_recv() });
@@ -320,6 +554,58 @@ isolated! {
             assert_eq!(in_time(child).await.unwrap().unwrap(), None);
         }
         assert_eq!((in_time(here).await.unwrap(), plain.join().unwrap()), (None, None));
+    }
+
+    /// F26: each way to wait ends, of a process that sleeps alone, where nothing else could wake it.
+    async fn f26_close_ends_each_wait() {
+        for way in WAYS {
+            let is_full = ["send", "reserve", "drained"].contains(&way);
+            let (outbox, inbox) = Builder::new(1).max_deliveries(1).build::<u64>().unwrap();
+            // It takes part from here on: who sleeps looks again when somebody joins.
+            drop(outbox.try_reserve().unwrap());
+            if is_full {
+                outbox.send(1).await.unwrap();
+            }
+            let (sleeps, mut asleep) = simplex().unwrap();
+            let child = waits_by(way.to_owned(), outbox.clone(), inbox.clone(), sleeps).spawn().await.unwrap();
+            in_time(asleep.recv()).await.unwrap().unwrap();
+            assert!(outbox.close());
+            if way == "drained" {
+                // That is not the end of it: what is queued can still be received.
+                assert_eq!(in_time(inbox.recv()).await, Some(1));
+            }
+            assert_eq!(in_time(child).await.unwrap(), 0, "{way}");
+        }
+    }
+
+    /// 23: each way to wait for those that receive, of a process that is alone in it: it has to hear by itself that the last one was killed.
+    async fn rr23_each_wait_of_a_sender() {
+        for way in ["send", "reserve", "drained", "closed"] {
+            let (outbox, inbox) = mailbox::<u64>(1).unwrap();
+            let (told, mut is_told) = simplex().unwrap();
+            let receiver = keeps(inbox, told).spawn().await.unwrap();
+            outbox.send(1).await.unwrap();
+            assert_eq!(in_time(is_told.recv()).await.unwrap(), Some(Some(1)));
+            outbox.try_send(2).unwrap();
+            let (sleeps, mut asleep) = simplex().unwrap();
+            let child = sends_by(way.to_owned(), outbox.clone(), sleeps).spawn().await.unwrap();
+            in_time(asleep.recv()).await.unwrap().unwrap();
+            kill(receiver).await;
+            assert_eq!(in_time(child).await.unwrap(), 0, "{way}");
+        }
+    }
+
+    /// The same for those that receive, and the last one that sends.
+    async fn rr23_each_wait_of_a_receiver() {
+        for way in ["recv", "recv_ack", "recv_many", "poisoned"] {
+            let (outbox, inbox) = Builder::new(1).max_deliveries(1).build::<u64>().unwrap();
+            let sender = keeps_sender(outbox).spawn().await.unwrap();
+            let (sleeps, mut asleep) = simplex().unwrap();
+            let child = receives_by(way.to_owned(), inbox.clone(), sleeps).spawn().await.unwrap();
+            in_time(asleep.recv()).await.unwrap().unwrap();
+            kill(sender).await;
+            assert_eq!(in_time(child).await.unwrap(), 0, "{way}");
+        }
     }
 
     /// QU16: to close it again does nothing, and its descriptors are given back with its last end.

@@ -4,20 +4,23 @@
 use std::future::Future;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{StreamExt, poll};
 use procession::mailbox::{
     Builder, Handles, Receiver, SendError, Sender, TryRecvError, TrySendError, WeakSender,
 };
+use procession::shared::Event;
 use procession::{EncodeError, Failure, Limits, Process, ProcessSet, mailbox, process, simplex};
-use procession_tests::{isolated, open_fds, patience};
+use procession_tests::{isolated, open_fds, within};
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MOMENT: Duration = Duration::from_millis(20);
 
 /// What comes, or the test ends.
-async fn in_time<F: Future>(future: F) -> F::Output {
-    timeout(patience(20 * SECOND), future).await.expect("it comes in time")
+#[track_caller]
+fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    within(20 * SECOND, future)
 }
 
 /// Receives all, and gives it.
@@ -57,6 +60,53 @@ async fn holds(inbox: Receiver<u64>, mut told: procession::pipe::Sender<(u64, u6
     let delivery = inbox.recv_ack().await.ok_or(std::io::Error::other("nothing came"))?;
     told.send((*delivery, delivery.deliveries())).await?;
     std::future::pending().await
+}
+
+/// Holds the first message until it may go on, and says so; acknowledges all. Gives what it has done.
+#[process]
+async fn works(inbox: Receiver<u64>, takes: Sender<u32>, go_on: Event) -> Result<Vec<u64>, Failure> {
+    let mut done = Vec::new();
+    while let Some(delivery) = inbox.recv_ack().await {
+        if done.is_empty() {
+            takes.send(std::process::id()).await?;
+            go_on.wait().await;
+        }
+        done.push(delivery.ack());
+    }
+    Ok(done)
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum Shape {
+    Nothing,
+    Truth(bool),
+    Number(f64),
+    Text(String),
+    All(Vec<Shape>),
+}
+
+fn shapes() -> [Shape; 5] {
+    let all = Shape::All(vec![Shape::Nothing, Shape::Text(String::new())]);
+    [Shape::Truth(true), Shape::Nothing, Shape::Number(-0.5), Shape::Text("hello".to_owned()), all]
+}
+
+/// Sends all when it may; gives whether it was empty before that, after it, and when all were received.
+#[process]
+async fn sends_shapes(
+    outbox: Sender<Shape>,
+    go_on: Event,
+    looked: Event,
+) -> Result<(bool, bool, bool), Failure> {
+    let before = outbox.is_empty();
+    looked.set();
+    go_on.wait().await;
+    for shape in shapes() {
+        outbox.send(shape).await?;
+    }
+    let behind = outbox.is_empty();
+    looked.set();
+    outbox.drained().await;
+    Ok((before, behind, outbox.is_empty()))
 }
 
 async fn kill<T>(mut child: Process<T>) {
@@ -238,6 +288,95 @@ isolated! {
         assert!(!drained.is_finished());
         assert_eq!(in_time(inbox.recv_ack()).await.unwrap().ack(), 7);
         in_time(drained).await.unwrap();
+    }
+
+    /// Four workers, ten items: all is done when the last one is acknowledged, and not when it is received.
+    async fn qu05_four_workers() {
+        let (outbox, inbox) = mailbox::<u64>(10).unwrap();
+        let (takes, taken) = mailbox::<u32>(4).unwrap();
+        let go_on = Event::new().unwrap();
+        let mut workers = Vec::new();
+        for _ in 0..4 {
+            workers.push(works(inbox.clone(), takes.clone(), go_on.clone()).spawn().await.unwrap());
+        }
+        for n in 0..4 {
+            in_time(outbox.send(n)).await.unwrap();
+        }
+        let mut pids = Vec::new();
+        for _ in 0..4 {
+            pids.push(in_time(taken.recv()).await.unwrap());
+        }
+        pids.sort_unstable();
+        let mut expected: Vec<_> = workers.iter().map(Process::pid).collect();
+        expected.sort_unstable();
+        // Each has one in its hands, and no other waits.
+        assert_eq!((pids, outbox.len()), (expected, 0));
+        let mut drained = Box::pin(outbox.drained());
+        assert!(poll!(&mut drained).is_pending());
+        assert!(timeout(MOMENT, &mut drained).await.is_err());
+        for n in 4..10 {
+            in_time(outbox.send(n)).await.unwrap();
+        }
+        assert!(poll!(&mut drained).is_pending());
+        go_on.set();
+        in_time(drained).await;
+        assert!(outbox.is_empty() && !outbox.is_closed());
+        outbox.close();
+        let mut all = Vec::new();
+        for worker in workers {
+            let done = in_time(worker).await.unwrap().unwrap();
+            assert!(!done.is_empty());
+            all.extend(done);
+        }
+        all.sort_unstable();
+        assert_eq!(all, (0..10).collect::<Vec<_>>());
+    }
+
+    /// One of four workers is killed with a message in its hands: all is done when another one has done that.
+    async fn qu05_one_of_four_workers_killed() {
+        let (outbox, inbox) = mailbox::<u64>(10).unwrap();
+        let (takes, taken) = mailbox::<u32>(4).unwrap();
+        let go_on = Event::new().unwrap();
+        let mut workers = Vec::new();
+        for _ in 0..4 {
+            workers.push(works(inbox.clone(), takes.clone(), go_on.clone()).spawn().await.unwrap());
+        }
+        for n in 0..10 {
+            in_time(outbox.send(n)).await.unwrap();
+        }
+        for _ in 0..4 {
+            in_time(taken.recv()).await.unwrap();
+        }
+        kill(workers.remove(1)).await;
+        go_on.set();
+        in_time(outbox.drained()).await;
+        outbox.close();
+        let mut all = Vec::new();
+        for worker in workers {
+            all.extend(in_time(worker).await.unwrap().unwrap());
+        }
+        all.sort_unstable();
+        assert_eq!(all, (0..10).collect::<Vec<_>>());
+    }
+
+    /// Empty at first, then not, then again, as each process sees it; and values of all shapes in the order in which they were sent.
+    async fn qu15_empty() {
+        let (outbox, inbox) = mailbox::<Shape>(5).unwrap();
+        let (go_on, looked) = (Event::new().unwrap(), Event::new().unwrap());
+        assert!(inbox.is_empty() && outbox.is_empty());
+        let child = sends_shapes(outbox, go_on.clone(), looked.clone()).spawn().await.unwrap();
+        in_time(looked.wait()).await;
+        assert!(inbox.is_empty());
+        looked.clear();
+        go_on.set();
+        in_time(looked.wait()).await;
+        assert!(!inbox.is_empty() && inbox.len() == 5);
+        for (left, shape) in (0..5).rev().zip(shapes()) {
+            assert_eq!(in_time(inbox.recv()).await, Some(shape));
+            assert_eq!((inbox.len(), inbox.is_empty()), (left, left == 0));
+        }
+        assert_eq!(in_time(child).await.unwrap().unwrap(), (true, false, true));
+        assert!(inbox.is_empty());
     }
 
     /// What others hold may come back: a mailbox that is closed ends when it cannot any more.
