@@ -64,5 +64,5 @@ pub use proc::{ProcInfo, children_of, descendants_of, fork_servers_of, info, sta
 /// What [`under_both!`] gives to a test.
 pub use procession::StartMethod;
 pub use skip::{is_root, needing, succeeds};
-pub use wait::{eventually, eventually_async, patience, wait_until_gone, within};
+pub use wait::{eventually, eventually_async, in_time, patience, wait_until_gone, within};
 pub use warm_up::warm_up;

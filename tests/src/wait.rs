@@ -18,6 +18,8 @@ const PATIENCE: &str = "PROCESSION_TESTS_PATIENCE";
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// The longest pause between two looks.
 const LONGEST_PAUSE: Duration = Duration::from_millis(32);
+/// How long [`in_time`] waits.
+const IN_TIME: Duration = Duration::from_secs(40);
 /// How long [`wait_until_gone`] waits.
 const GONE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -84,6 +86,15 @@ pub fn within<F: Future>(limit: Duration, future: F) -> impl Future<Output = F::
         })
         .await
     }
+}
+
+/// What a future gives that comes at once where nothing is broken: [`within`] what a busy machine may take for that.
+///
+/// # Panics
+/// If it does not come in time, naming the caller's line.
+#[track_caller]
+pub fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    within(IN_TIME, future)
 }
 
 /// Returns as soon as there is no process with this id: it has ended and was reaped.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use procession::pipe::{Receiver, RecvError, simplex_with};
 use procession::shared::Blob;
 use procession::{Cause, Failure, Limits, Passed, Pipe, Stdio, pipe, process, simplex};
-use procession_tests::{eventually, isolated, open_fds, within};
+use procession_tests::{eventually, in_time, isolated, open_fds};
 use rustix::fs::{
     FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
     ftruncate, memfd_create, open,
@@ -33,11 +33,6 @@ const MIB: usize = 1 << 20;
 const LENGTHS: [usize; 7] = [0, 1, 4095, 4096, 4097, MIB, 64 * MIB];
 const SEALS: SealFlags =
     SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::SEAL);
-
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    within(Duration::from_secs(20), future)
-}
 
 /// Bytes whose order shows.
 fn pattern(length: usize) -> Vec<u8> {

@@ -14,17 +14,12 @@ use futures::future::join_all;
 use futures::{FutureExt, poll};
 use procession::mailbox::{Builder, Handles, Receiver, SendError, Sender, TryRecvError, TrySendError};
 use procession::{Failure, Passed, Process, ProcessSet, mailbox, pipe, process, simplex};
-use procession_tests::{eventually_async, isolated, open_fds, state, within};
+use procession_tests::{eventually_async, in_time, isolated, open_fds, state};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    within(30 * SECOND, future)
-}
 
 async fn kill<T>(mut child: Process<T>) {
     child.signaler().kill().unwrap();

@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 use std::fs::File;
-use std::future::Future;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,7 +12,7 @@ use std::time::{Duration, Instant};
 use procession::mailbox::{Receiver, Sender, TryRecvError, TrySendError, WeakSender};
 use procession::pipe::{self, RecvError, simplex_with};
 use procession::{Limits, Message, ProcessSet, mailbox, process, simplex};
-use procession_tests::{eventually_async, isolated, open_fds, patience, shared_mappings, within};
+use procession_tests::{eventually_async, in_time, isolated, open_fds, patience, shared_mappings};
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, fallocate, ftruncate, memfd_create, open};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -22,11 +21,6 @@ use rustix::net::{
 use tokio::time::timeout;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    within(20 * SECOND, future)
-}
 
 /// The memory of this name, to be written to.
 fn memory(name: &str) -> File {

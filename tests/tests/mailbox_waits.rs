@@ -12,19 +12,13 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use procession::mailbox::{Builder, Delivery, Receiver, SendError, Sender, TryRecvError, TrySendError};
 use procession::{Failure, Process, mailbox, pipe, process, simplex};
-use procession_tests::{eventually_async, isolated, open_fds, within};
+use procession_tests::{eventually_async, in_time, isolated, open_fds};
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio::runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// What comes, or the test ends.
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    within(20 * SECOND, future)
-}
 
 /// Has a task wait for something: when this is ready, it has found that there is nothing to be had yet, and sleeps.
 async fn asleep<F>(future: F) -> JoinHandle<F::Output>

@@ -1,7 +1,6 @@
 //! Mailboxes between processes that live, and some that do not.
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
-use std::future::Future;
 use std::time::Duration;
 
 use futures::{StreamExt, poll};
@@ -10,18 +9,12 @@ use procession::mailbox::{
 };
 use procession::shared::Event;
 use procession::{EncodeError, Failure, Limits, Process, ProcessSet, mailbox, process, simplex};
-use procession_tests::{isolated, open_fds, within};
+use procession_tests::{in_time, isolated, open_fds};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MOMENT: Duration = Duration::from_millis(20);
-
-/// What comes, or the test ends.
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    within(20 * SECOND, future)
-}
 
 /// Receives all, and gives it.
 #[process]

@@ -13,18 +13,13 @@ use bytes::Bytes;
 use nix::unistd::{Gid, Uid, setresgid, setresuid};
 use procession::pipe::{Receiver, RecvError, SendError, Sender, TryRecvError, TrySendError, simplex_with};
 use procession::{Cause, EncodeError, Failure, Limits, Passed, Pipe, Resource, pipe, process, simplex};
-use procession_tests::{eventually, isolated, open_fds, within};
+use procession_tests::{eventually, in_time, isolated, open_fds};
 use rustix::process::{Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    within(20 * SECOND, future)
-}
 
 /// A pipe of the system whose writer is to travel: its reader sees when nobody has that any more.
 fn writer() -> (PipeReader, Passed<OwnedFd>) {

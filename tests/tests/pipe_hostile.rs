@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use procession::pipe::{Receiver, RecvError, simplex_with};
 use procession::{Cause, Limits, Passed, process, simplex};
-use procession_tests::{isolated, open_fds, patience, shared_mappings, within};
+use procession_tests::{in_time, isolated, open_fds, patience, shared_mappings};
 use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create,
 };
@@ -23,11 +23,6 @@ const BYTES: u8 = 2;
 /// Bytes that stand aside.
 const LONG: u8 = 0x82;
 const FLAG: u64 = 1 << 63;
-
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    within(Duration::from_secs(20), future)
-}
 
 /// The first bytes of a frame.
 fn header(length: u32, handles: u16, kind: u8, aside: u8) -> Vec<u8> {

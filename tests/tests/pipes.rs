@@ -13,7 +13,7 @@ use procession::pipe::{
 use procession::{
     Call, EncodeError, Failure, Limits, Passed, Pipe, Process, Resource, pipe, process, simplex,
 };
-use procession_tests::{isolated, patience, within};
+use procession_tests::{in_time, isolated, patience};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::timeout;
 
@@ -22,12 +22,6 @@ const MEGABYTE: usize = 1 << 20;
 
 /// Limits for one large message.
 const LARGE: Limits = Limits::DEFAULT.max_message(80 << 20);
-
-/// What takes no longer than the limit that the issue sets, however busy the machine is.
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    within(20 * SECOND, future)
-}
 
 /// A child that may have no memory of the size of a long message, so that the socket carries it.
 fn without_slabs<T>(call: Call<T>) -> Call<T> {

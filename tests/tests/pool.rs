@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
-use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use futures::future::{join_all, select_all, try_join_all};
@@ -13,21 +12,12 @@ use futures::{FutureExt, StreamExt};
 use procession::pipe::{Receiver, Sender};
 use procession::pool::Task;
 use procession::{Cause, Failure, Pool, ProcessError, Stage, StartMethod, process, simplex};
-use procession_tests::{eventually_async, info, isolated, patience};
+use procession_tests::{eventually_async, in_time, info, isolated, patience};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::time::{sleep, timeout};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    let caller = Location::caller();
-    async move {
-        let done = timeout(patience(20 * SECOND), future).await;
-        done.unwrap_or_else(|_elapsed| panic!("what {caller} waits for did not happen"))
-    }
-}
 
 fn kill(pid: u32) {
     kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL).unwrap();

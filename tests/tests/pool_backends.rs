@@ -1,7 +1,6 @@
 //! What a pool promises whoever runs its tasks: each test runs over worker processes, under both start methods, and over threads.
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
-use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -10,19 +9,8 @@ use futures::future::join_all;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use procession::pool::{self, Builder};
 use procession::{Cause, Failure, Pool, process};
-use procession_tests::{isolated, patience};
-use tokio::time::{sleep, timeout};
-
-const SECOND: Duration = Duration::from_secs(1);
-
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    let caller = Location::caller();
-    async move {
-        let done = timeout(patience(20 * SECOND), future).await;
-        done.unwrap_or_else(|_elapsed| panic!("what {caller} waits for did not happen"))
-    }
-}
+use procession_tests::{in_time, isolated};
+use tokio::time::sleep;
 
 #[process]
 async fn square(n: u64) -> u64 {

@@ -7,7 +7,6 @@ mod random;
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -19,7 +18,9 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use procession::pipe::Sender;
 use procession::pool::Task;
 use procession::{Cause, Failure, Limits, Passed, Pool, ProcessError, process, simplex};
-use procession_tests::{Isolated, NotPassed, eventually_async, info, is_root, isolated, needing, patience};
+use procession_tests::{
+    Isolated, NotPassed, eventually_async, in_time, info, is_root, isolated, needing, patience,
+};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::time::{sleep, timeout};
@@ -27,15 +28,6 @@ use tokio::time::{sleep, timeout};
 use self::random::Random;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    let caller = Location::caller();
-    async move {
-        let done = timeout(patience(20 * SECOND), future).await;
-        done.unwrap_or_else(|_elapsed| panic!("what {caller} waits for did not happen"))
-    }
-}
 
 fn send(pid: u32, signal: Signal) -> bool {
     kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).is_ok()

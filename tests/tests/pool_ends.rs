@@ -2,7 +2,6 @@
 //! on restarts.
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
-use std::panic::Location;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -15,7 +14,9 @@ use futures::{FutureExt, StreamExt};
 use procession::pipe::Sender;
 use procession::pool::{Close, Task};
 use procession::{Cause, Failure, Limits, Pool, ProcessError, process, simplex};
-use procession_tests::{children_of, eventually, eventually_async, info, isolated, open_fds, patience};
+use procession_tests::{
+    children_of, eventually, eventually_async, in_time, info, isolated, open_fds, patience,
+};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::runtime::{Builder, Runtime};
@@ -23,15 +24,6 @@ use tokio::time::{sleep, timeout};
 use tracing_subscriber::layer::SubscriberExt;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    let caller = Location::caller();
-    async move {
-        let done = timeout(patience(20 * SECOND), future).await;
-        done.unwrap_or_else(|_elapsed| panic!("what {caller} waits for did not happen"))
-    }
-}
 
 fn kill(pid: u32) {
     kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL).unwrap();

@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::{IoSlice, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use futures::future::{join4, try_join_all};
@@ -15,7 +14,7 @@ use futures::{FutureExt, StreamExt};
 use procession::pipe::{Receiver, Sender};
 use procession::pool::Task;
 use procession::{Cause, Failure, Limits, Passed, Pool, ProcessError, process, simplex};
-use procession_tests::{eventually_async, info, isolated, open_fds, patience, state};
+use procession_tests::{eventually_async, in_time, info, isolated, open_fds, patience, state};
 use rustix::fs::{FallocateFlags, fallocate, ftruncate};
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg, shutdown};
@@ -26,15 +25,6 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    let caller = Location::caller();
-    async move {
-        let done = timeout(patience(20 * SECOND), future).await;
-        done.unwrap_or_else(|_elapsed| panic!("what {caller} waits for did not happen"))
-    }
-}
 
 /// Where what stands on a board, in words; see `board.rs`.
 mod at {

@@ -1,7 +1,6 @@
 //! When a pool looks after its workers: in time, and no more often than it must.
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
-use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -10,20 +9,11 @@ use futures::FutureExt;
 use procession::pipe::{Receiver, Sender};
 use procession::pool::WorkerState;
 use procession::{Failure, Pool, process, simplex};
-use procession_tests::{eventually_async, isolated, patience};
+use procession_tests::{eventually_async, in_time, isolated};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    let caller = Location::caller();
-    async move {
-        let done = timeout(patience(40 * SECOND), future).await;
-        done.unwrap_or_else(|_elapsed| panic!("what {caller} waits for did not happen"))
-    }
-}
 
 fn send(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -13,20 +12,11 @@ use futures::future::{join_all, try_join_all};
 use procession::pipe::{Receiver, Sender};
 use procession::pool::{self, WorkerState};
 use procession::{Cause, Failure, Passed, Pool, Stage, process, simplex};
-use procession_tests::{children_of, eventually_async, info, isolated, patience};
+use procession_tests::{children_of, eventually_async, in_time, info, isolated, patience};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{sleep, timeout};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    let caller = Location::caller();
-    async move {
-        let done = timeout(patience(20 * SECOND), future).await;
-        done.unwrap_or_else(|_elapsed| panic!("what {caller} waits for did not happen"))
-    }
-}
 
 fn send(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();

@@ -14,7 +14,7 @@ use procession::shared::{
     Array, Atomic, Barrier, Condvar, Event, Mutex, ReentrantMutex, Region, RwLock, Semaphore,
 };
 use procession::{Failure, Limits, ProcessSet, process, simplex};
-use procession_tests::{eventually_async, isolated, open_fds, patience, shared_mappings, within};
+use procession_tests::{eventually_async, in_time, isolated, open_fds, patience, shared_mappings};
 use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create,
 };
@@ -23,11 +23,6 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    within(20 * SECOND, future)
-}
 
 /// What a region is made of: its memory, with all its bytes, and its bells.
 struct Parts {

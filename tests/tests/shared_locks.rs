@@ -16,17 +16,12 @@ use nix::libc;
 use procession::pipe::{Receiver, Sender};
 use procession::shared::{Barrier, Condvar, Event, Mutex, Region, RwLock, Semaphore, TryLockError};
 use procession::{Failure, Process, ProcessSet, process, simplex};
-use procession_tests::{eventually, eventually_async, isolated, state, warm_up, within};
+use procession_tests::{eventually, eventually_async, in_time, isolated, state, warm_up};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    within(20 * SECOND, future)
-}
 
 fn send(to: u32, signal: Signal) {
     kill_process(Pid::from_raw(to.cast_signed()).unwrap(), signal).unwrap();

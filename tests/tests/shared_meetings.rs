@@ -11,19 +11,13 @@ use futures::{FutureExt, poll};
 use procession::pipe::{Receiver, Sender};
 use procession::shared::{Barrier, BarrierWaitResult, Condvar, Event, Mutex, NewBarrierError, Region};
 use procession::{Failure, Pipe, Process, pipe, process, simplex};
-use procession_tests::{eventually_async, isolated, patience, state, within};
+use procession_tests::{eventually_async, in_time, isolated, patience, state};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
 const SECOND: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(1);
-
-/// What takes no longer than that, however busy the machine is.
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    within(20 * SECOND, future)
-}
 
 fn signal<T>(process: &Process<T>, signal: Signal) {
     kill_process(Pid::from_raw(process.pid().cast_signed()).unwrap(), signal).unwrap();

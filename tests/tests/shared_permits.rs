@@ -1,25 +1,18 @@
 //! Semaphores in shared memory.
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
-use std::future::Future;
 use std::time::Duration;
 
 use procession::pipe::Sender;
 use procession::shared::{Mutex, Permit, Region, Semaphore, TryAcquireError};
 use procession::{Failure, Pipe, Process, ProcessSet, pipe, process, simplex};
-use procession_tests::{eventually_async, isolated, state, within};
+use procession_tests::{eventually_async, in_time, isolated, state};
 use rustix::process::{Pid, Signal, kill_process};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn signal<T>(process: &Process<T>, signal: Signal) {
     kill_process(Pid::from_raw(process.pid().cast_signed()).unwrap(), signal).unwrap();
-}
-
-/// What comes, or the test ends.
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    within(20 * SECOND, future)
 }
 
 /// Takes permits, says so, and keeps them.

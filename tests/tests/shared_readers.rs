@@ -1,13 +1,12 @@
 //! Locks to read and to write, in shared memory.
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
-use std::future::Future;
 use std::time::Duration;
 
 use procession::pipe::Sender;
 use procession::shared::{Mutex, Region, RwLock, Semaphore, TryLockError};
 use procession::{Failure, Pipe, Process, ProcessSet, pipe, process, simplex};
-use procession_tests::{eventually_async, isolated, state, within};
+use procession_tests::{eventually_async, in_time, isolated, state};
 use rustix::process::{Pid, Signal, kill_process};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -22,12 +21,6 @@ fn signal<T>(process: &Process<T>, signal: Signal) {
 async fn kill<T>(mut child: Process<T>) {
     signal(&child, Signal::KILL);
     child.wait().await.unwrap();
-}
-
-/// What comes, or the test ends.
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    within(20 * SECOND, future)
 }
 
 /// Reads, says so, and goes on reading.

@@ -7,17 +7,12 @@ use futures::poll;
 use procession::pipe::{Receiver, Sender};
 use procession::shared::{ReentrantGuard, ReentrantMutex, Region, TryLockError};
 use procession::{Failure, Process, process, simplex};
-use procession_tests::{eventually_async, isolated, within};
+use procession_tests::{eventually_async, in_time, isolated};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    within(20 * SECOND, future)
-}
 
 fn is_locked(lock: &ReentrantMutex<u64>) -> bool {
     matches!(lock.try_lock(), Err(TryLockError::WouldBlock))
