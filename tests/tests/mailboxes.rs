@@ -75,7 +75,7 @@ enum Shape {
     Truth(bool),
     Number(f64),
     Text(String),
-    All(Vec<Shape>),
+    All(Vec<Self>),
 }
 
 fn shapes() -> [Shape; 5] {
