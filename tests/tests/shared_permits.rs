@@ -1,6 +1,9 @@
 //! Semaphores in shared memory.
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use procession::pipe::Sender;
@@ -8,6 +11,8 @@ use procession::shared::{Mutex, Permit, Region, Semaphore, TryAcquireError};
 use procession::{Failure, Pipe, Process, ProcessSet, pipe, process, simplex};
 use procession_tests::{eventually_async, in_time, isolated, state};
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -400,5 +405,73 @@ isolated! {
             killed += 1;
         }
         assert_eq!(seats.available_permits(), 3);
+    }
+}
+
+/// Lets go of a permit when it is told to, and goes on.
+#[process]
+async fn lets_go(seats: Semaphore, mut pipe: Pipe<(), ()>) -> Result<(), Failure> {
+    let permit = seats.acquire().await;
+    pipe.send(()).await?;
+    pipe.recv().await?;
+    drop(permit);
+    std::future::pending().await
+}
+
+/// Says that its runtime ends.
+struct Ends(Option<oneshot::Sender<()>>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.take().map(|ends| ends.send(())).unwrap().unwrap();
+    }
+}
+
+struct Quiet;
+
+impl Wake for Quiet {
+    fn wake(self: Arc<Self>) {}
+}
+
+isolated! {
+    /// A runtime that ends waits for its blocking threads, and one of them may wait by it.
+    async fn who_waits_by_a_runtime_that_ends() {
+        let (seats, (mut pipe, theirs)) = (Semaphore::new(1).unwrap(), pipe().unwrap());
+        let child = lets_go(seats.clone(), theirs).spawn().await.unwrap();
+        in_time(pipe.recv()).await.unwrap();
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let ((sleeps, asleep), (ends, ending)) = (oneshot::channel(), oneshot::channel());
+        let ends = Ends(Some(ends));
+        runtime.spawn(async move {
+            let _ends = ends;
+            std::future::pending::<()>().await;
+        });
+        let handle = runtime.handle().clone();
+        let waits = runtime.spawn_blocking(move || {
+            handle.block_on(async {
+                let mut taking = pin!(seats.acquire());
+                assert!(futures::poll!(taking.as_mut()).is_pending());
+                sleeps.send(()).unwrap();
+                drop(taking.await);
+            });
+        });
+        in_time(asleep).await.unwrap();
+        let dropped = tokio::task::spawn_blocking(move || drop(runtime));
+        in_time(ending).await.unwrap();
+        pipe.send(()).await.unwrap();
+        in_time(dropped).await.unwrap();
+        in_time(waits).await.unwrap();
+        kill(child).await;
+    }
+
+    fn who_gives_up_leaves_its_waker_to_nobody() {
+        let (seats, quiet) = (Semaphore::new(0).unwrap(), Arc::new(Quiet));
+        let waker = Waker::from(Arc::clone(&quiet));
+        for _ in 0..3 {
+            let mut taking = pin!(seats.acquire());
+            assert!(taking.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        drop(waker);
+        assert_eq!(Arc::strong_count(&quiet), 1);
     }
 }

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Waker};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use tokio::io::Interest;
@@ -27,6 +27,7 @@ struct Listener {
     bell: u32,
     /// The task's: it goes with its runtime.
     watch: Weak<Watch>,
+    looks: Waker,
     task: JoinHandle<()>,
 }
 
@@ -63,37 +64,55 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
 const WITHOUT: Duration = Duration::from_millis(10);
 
 impl Listeners {
+    fn lock(&self) -> MutexGuard<'_, Vec<Listener>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Has a runtime listen to a bell from now on. A waker is called now and then where that cannot be had.
     pub(super) fn listen(&self, attachment: &Arc<Attachment>, bell: u32, runtime: &Handle, waker: &Waker) {
-        let mut listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_this = |it: &Listener| it.runtime == runtime.id() && it.bell == bell && !it.task.is_finished();
-        if let Some(listener) = listeners.iter().find(|it| is_this(it)) {
-            let watch = listener.watch.upgrade();
-            drop(listeners);
-            // Who sleeps last mostly is the only one, and then is woken by the bell itself, sooner than by the task. The task hears
-            // whatever this one is told now.
-            watch.inspect(|watch| drop(watch.poll_read_ready(&mut Context::from_waker(waker))));
+        // Without the lock from here on: one that cannot be started wakes those that wait for it.
+        let known = hint(&self.lock(), runtime.id(), bell);
+        if let Some((watch, looks)) = known {
+            // Whatever this is told now the task hears as well.
+            drop(watch.poll_read_ready(&mut Context::from_waker(&looks)));
             return;
         }
-        listeners.retain(|listener| !listener.task.is_finished());
         match Listener::start(attachment, bell, runtime) {
-            Ok(listener) => listeners.push(listener),
-            Err(_no_room) => {
-                let waker = waker.clone();
-                let again = async move {
-                    tokio::time::sleep(WITHOUT).await;
-                    waker.wake();
-                };
-                // Its runtime has a clock.
-                drop(Control::get().map(|control| control.run(again)));
-            }
+            Ok(listener) => self.add(listener),
+            Err(_no_room) => wake_later(waker.clone()),
         }
     }
 
+    fn add(&self, new: Listener) {
+        let mut listeners = self.lock();
+        if hint(&listeners, new.runtime, new.bell).is_none() {
+            listeners.push(new);
+        } else {
+            drop(listeners);
+            new.task.abort();
+        }
+    }
+
+    /// Lets go of those whose runtimes have ended, and have closed what they had.
+    fn tidy(&self) {
+        let ended: Vec<_> =
+            self.lock().extract_if(.., |listener| listener.watch.strong_count() == 0).collect();
+        drop(ended);
+    }
+
     pub(super) fn stop(&self) {
-        let listeners = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let listeners = std::mem::take(&mut *self.lock());
         listeners.iter().for_each(|listener| listener.task.abort());
     }
+}
+
+fn wake_later(waker: Waker) {
+    let Ok(control) = Control::get() else { return waker.wake() };
+    // Its runtime has a clock.
+    control.run(async move {
+        tokio::time::sleep(WITHOUT).await;
+        waker.wake();
+    });
 }
 
 impl Listener {
@@ -101,22 +120,68 @@ impl Listener {
         let socket = attachment.bells.listener(bell).ok_or(io::ErrorKind::NotFound)?;
         let _inside = runtime.enter();
         let watch = Arc::new(sys::watch_for(Arc::clone(socket), Interest::READABLE)?);
-        let weak = Arc::downgrade(&watch);
-        let task = runtime.spawn(listen(watch, Arc::downgrade(attachment)));
-        Ok(Self { runtime: runtime.id(), bell, watch: weak, task })
+        let (weak, attachment) = (Arc::downgrade(&watch), Arc::downgrade(attachment));
+        let looks = Waker::from(Arc::new(Looks(Weak::clone(&attachment))));
+        let task = runtime.spawn(Listening { watch: Some(watch), attachment }.run());
+        if weak.strong_count() == 0 {
+            // The runtime is ending.
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        Ok(Self { runtime: runtime.id(), bell, watch: weak, looks, task })
     }
 }
 
-async fn listen(watch: Arc<Watch>, attachment: Weak<Attachment>) {
-    while let Ok(mut rung) = watch.readable().await {
-        // It is never read: a bell is heard by its edges. One that was closed stays so, and has none.
-        let is_closed = rung.ready().is_read_closed();
-        rung.clear_ready();
-        let Some(attachment) = attachment.upgrade() else { return };
-        attachment.look();
-        drop(attachment);
-        if is_closed {
-            return std::future::pending().await;
+/// What has a runtime look as soon as it hears a bell, which is sooner than by the task: its driver need not be asked once more what is
+/// ready before somebody goes on who is no task. `None` if nobody listens there.
+fn hint(listeners: &[Listener], runtime: Id, bell: u32) -> Option<(Arc<Watch>, Waker)> {
+    let these = listeners.iter().filter(|listener| listener.runtime == runtime && listener.bell == bell);
+    these.filter_map(|listener| Some((listener.watch.upgrade()?, listener.looks.clone()))).next()
+}
+
+/// Looks who is to be woken. It stands in for the wakers of those that wait: the driver would keep these, and call them, where nobody
+/// may.
+struct Looks(Weak<Attachment>);
+
+impl Wake for Looks {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.upgrade().inspect(|attachment| attachment.look());
+    }
+}
+
+/// A task that listens.
+struct Listening {
+    watch: Option<Arc<Watch>>,
+    attachment: Weak<Attachment>,
+}
+
+impl Listening {
+    async fn run(self) {
+        let Some(watch) = &self.watch else { return };
+        while let Ok(mut rung) = watch.readable().await {
+            // It is never read: a bell is heard by its edges. One that was closed stays so, and has none.
+            let is_closed = rung.ready().is_read_closed();
+            rung.clear_ready();
+            let Some(attachment) = self.attachment.upgrade() else { return };
+            attachment.look();
+            drop(attachment);
+            if is_closed {
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+/// A runtime that ends may have somebody left who waits by it, on a thread that it waits for.
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.watch = None;
+        if let Some(attachment) = self.attachment.upgrade() {
+            attachment.listeners.tidy();
+            attachment.waiters.stir();
         }
     }
 }

@@ -162,7 +162,7 @@ impl Waiters {
             match queue.turns {
                 Turns::All => woken.extend(queue.wake_all(is_to_look)),
                 Turns::One | Turns::InOrder if queue.waiting.front().is_some_and(is_to_look) => {
-                    woken.extend(queue.wake_first(0));
+                    woken.extend(queue.wake_front());
                 }
                 Turns::One | Turns::InOrder => {}
             }
@@ -176,7 +176,7 @@ impl Waiters {
         drop(queues);
         self.wake_by(|queue, woken| match queue.turns {
             Turns::All => woken.extend(queue.wake_all(|_| true)),
-            Turns::One | Turns::InOrder => woken.extend(queue.wake_first(0)),
+            Turns::One | Turns::InOrder => woken.extend(queue.wake_front()),
         });
     }
 
@@ -220,13 +220,15 @@ impl Queues {
     ) -> (Ticket, Option<Waiter>) {
         self.tickets += 1;
         let number = ticket.map_or(self.tickets, |ticket| ticket.number);
-        let place = self.queues.iter().position(|queue| queue.key == key).unwrap_or_else(|| {
+        let is_empty = |queue: &Queue| queue.waiting.is_empty();
+        let known = self.queues.iter().position(|queue| queue.key == key);
+        let place = known.or_else(|| self.queues.iter().position(is_empty)).unwrap_or_else(|| {
             self.queues.push(Queue { key, turns, waiting: VecDeque::new(), woken: None });
             self.queues.len() - 1
         });
         let queue = &mut self.queues[place];
-        if queue.waiting.is_empty() {
-            queue.turns = turns;
+        if is_empty(queue) {
+            (queue.key, queue.turns) = (key, turns);
             self.in_order += usize::from(turns == Turns::InOrder);
         }
         queue.woken.take_if(|woken| *woken == number);
@@ -276,6 +278,14 @@ impl Queue {
         self.waiting.iter_mut().filter(move |waiter| which(waiter)).filter_map(|waiter| waiter.waker.take())
     }
 
+    /// Wakes the first, unless it is the one that was woken: one behind it, to which it has passed its turn, need not want all that there is
+    /// now.
+    fn wake_front(&mut self) -> Option<Waker> {
+        let front = self.waiting.front()?.ticket;
+        self.woken.take_if(|woken| *woken != front);
+        self.wake_first(0)
+    }
+
     /// Wakes the first whose ticket is not before a number, if nobody was woken as yet.
     fn wake_first(&mut self, from: u64) -> Option<Waker> {
         if self.woken.is_some() {
@@ -291,8 +301,44 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+    use std::task::Wake;
 
     const AT: usize = 64;
+
+    /// How often somebody was woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_turn_that_was_passed_on_keeps_nobody_asleep() {
+        for stirs in [false, true] {
+            let (waiters, first, second) =
+                (Waiters::default(), Arc::<Woken>::default(), Arc::<Woken>::default());
+            let sleep = |ticket, epoch, who: &Arc<Woken>| {
+                let known = (epoch, waiters.stirs());
+                waiters.sleep(ticket, (AT, None), Turns::One, known, &Arc::clone(who).into())
+            };
+            let (ticket, _) = (sleep(None, 0, &first), sleep(None, 0, &second));
+            waiters.wake(|_at| 1);
+            let ticket = sleep(ticket, 1, &first);
+            waiters.pass(ticket.unwrap());
+            assert_eq!((first.0.load(Relaxed), second.0.load(Relaxed)), (1, 1));
+            // Before the second has looked there is more, and perhaps what the first wants.
+            if stirs {
+                waiters.stir()
+            } else {
+                waiters.wake(|_at| 2)
+            }
+            assert_eq!(first.0.load(Relaxed), 2);
+        }
+    }
 
     #[test]
     fn who_has_looked_before_a_stir_looks_again() {
