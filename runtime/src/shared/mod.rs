@@ -72,6 +72,7 @@
 //!
 //! A future that waits may be dropped, in `tokio::time::timeout` and `select!` for example, and has no effect on the others; but whoever gives
 //! up waiting at a [`Barrier`] breaks it for all, since it would wait for one that does not come.
+//! One that is neither dropped nor polled when its turn comes keeps that from those of its runtime that are behind it, as with tokio's.
 //!
 //! Within a runtime those that wait for a [`Mutex`] have their turn in the order in which they asked. Between processes whoever is first has it: one
 //! that locks again as soon as it has unlocked wins most of the time, since another has to wake up first. Let it wait for something in between, or
