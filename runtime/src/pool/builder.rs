@@ -203,7 +203,8 @@ impl Builder {
     /// It is for tasks that wait: for the network, for a file, for another process. One that computes is better alone.
     ///
     /// The death of a worker then costs all that it had started, and a time limit or a cancellation that its task does not heed costs the
-    /// others beside it. With [`Map::retry`](super::Map::retry) each of them is tried again, alone.
+    /// others beside it. With [`Map::retry`](super::Map::retry) each of them is tried again, for as long as it has tries left; none of them counts as
+    /// poisonous for the death of a worker that had started others, too.
     ///
     /// # Examples
     /// Two of one worker wait for each other.

@@ -26,9 +26,9 @@ pub(super) struct Job {
     pub(super) timeout: Option<Duration>,
     /// The limits on each item's result.
     pub(super) limits: Limits,
-    /// How often an item that was lost with its worker is tried again.
+    /// How often an item that is lost with its worker is yet to be tried again.
     pub(super) retries: u32,
-    /// How many workers have ended while they ran it; of one item.
+    /// How many workers have ended while they ran it, and nothing else; of one item.
     pub(super) deaths: u32,
     /// Whether what of it has not started never is to.
     pub(super) is_cancelled: bool,
@@ -177,27 +177,27 @@ impl Job {
         (self.count == 1 && self.replies.has_numbers()).then_some(self.key)
     }
 
-    /// What becomes of an item that was lost with its worker: it is tried again, or this is what came of it.
-    pub(super) fn lost(&self, item: u32, pid: u32, cause: Cause) -> Result<Self, Box<Outcome>> {
-        let deaths = self.deaths + 1;
-        let has_handles = !self.packet.handles.is_empty();
-        if self.retries == 0
-            || self.is_cancelled
-            || (deaths > self.retries && deaths < POISONOUS)
-            || has_handles
-        {
-            return Err(Box::new(self.outcome(item, Some(pid), Err(cause), 0)));
-        }
-        if deaths >= POISONOUS {
-            return Err(Box::new(self.outcome(
-                item,
-                Some(pid),
-                Err(Cause::Poisoned { deaths, last: cause.to_string() }),
-                0,
-            )));
-        }
-        let again = self.part(item, item + 1).map(|job| Self { deaths, ..job });
-        again.ok_or_else(|| Box::new(self.outcome(item, Some(pid), Err(cause), 0)))
+    /// What becomes of an item that was lost with its worker: it is tried again, or this is what came of it. Where the worker had started others
+    /// beside it, nobody knows whose death it was.
+    pub(super) fn lost(
+        &self,
+        item: u32,
+        pid: u32,
+        was_alone: bool,
+        cause: Cause,
+    ) -> Result<Self, Box<Outcome>> {
+        let deaths = self.deaths + u32::from(was_alone);
+        let is_final = self.is_cancelled || !self.packet.handles.is_empty();
+        let cause = match self.retries.checked_sub(1) {
+            _ if is_final => cause,
+            _ if deaths >= POISONOUS => Cause::Poisoned { deaths, last: cause.to_string() },
+            None => cause,
+            Some(retries) => match self.part(item, item + 1) {
+                Some(job) => return Ok(Self { deaths, retries, ..job }),
+                None => cause,
+            },
+        };
+        Err(Box::new(self.outcome(item, Some(pid), Err(cause), 0)))
     }
 
     /// The same for all of its items.
@@ -302,23 +302,24 @@ mod tests {
 
     #[test]
     fn an_item_is_tried_again_until_it_is_poisonous() {
-        let lost = |retries, deaths| {
+        let lost = |retries, deaths, was_alone| {
             let job = Job { retries, deaths, ..job(&[b"a", b"b"]) };
-            job.lost(1, 7, Cause::StackOverflow)
+            job.lost(1, 7, was_alone, Cause::StackOverflow)
         };
-        for (retries, deaths) in [(1, 0), (2, 1), (9, 1)] {
-            let again = lost(retries, deaths).unwrap();
-            assert_eq!((again.deaths, again.key, &again.packet.bytes[..]), (deaths + 1, 101, &b"b"[..]));
+        for (retries, deaths, was_alone) in
+            [(1, 0, true), (2, 1, true), (9, 1, true), (9, 2, false), (1, 2, false)]
+        {
+            let again = lost(retries, deaths, was_alone).unwrap();
+            assert_eq!((again.retries, again.deaths), (retries - 1, deaths + u32::from(was_alone)));
+            assert_eq!((again.key, &again.packet.bytes[..]), (101, &b"b"[..]));
         }
-        for (retries, deaths) in [(0, 0), (1, 1)] {
-            let outcome = lost(retries, deaths).unwrap_err();
+        for (retries, deaths, was_alone) in [(0, 0, true), (0, 1, true), (0, 2, false)] {
+            let outcome = lost(retries, deaths, was_alone).unwrap_err();
             assert!(matches!((outcome.key, &outcome.result), (101, Err(Cause::StackOverflow))));
         }
-        for (retries, deaths) in [(2, 2), (9, 2)] {
-            assert!(matches!(
-                lost(retries, deaths).unwrap_err().result,
-                Err(Cause::Poisoned { deaths: 3, .. })
-            ));
+        for (retries, deaths) in [(0, 2), (9, 2)] {
+            let outcome = lost(retries, deaths, true).unwrap_err();
+            assert!(matches!(outcome.result, Err(Cause::Poisoned { deaths: 3, .. })));
         }
     }
 }

@@ -141,11 +141,12 @@ impl<'a, T> Map<'a, T> {
     /// Tries an item again that was lost with its worker, up to so many times: the worker has died, or was killed for the item's time limit. It then
     /// may run more than once, and has one result. What the function returns is never tried again, nor a panic.
     ///
-    /// Where a worker has [several at a time](super::Builder::concurrency), the item is tried again in a worker that has nothing else: so one that was
-    /// beside an item that ends its worker is lost with it once. Items that wait for one another then take as many workers.
-    ///
     /// One that has ended three workers is not tried again, whatever the number: [`Cause::Poisoned`](crate::Cause::Poisoned). Nor is one whose
     /// arguments have handles, since they have gone with the worker.
+    ///
+    /// Where a worker has [several at a time](super::Builder::concurrency), each of those that it had started is lost with it, and uses up a try.
+    /// Who has ended it is not known then: it counts towards the three of an item alone that was the only one started. One that has no tries left has
+    /// the cause of its last loss.
     ///
     /// # Examples
     /// ```

@@ -112,8 +112,6 @@ pub(super) struct Member {
     /// The jobs that it has, in the order in which they were placed, and some that it no longer has.
     order: VecDeque<(u16, u64)>,
     placed: usize,
-    /// The slot of the last job that was to have this worker for itself.
-    alone: Option<u16>,
     concurrency: usize,
     limits: Limits,
     /// The time that an item takes, smoothed, in nanoseconds; none is known before the first.
@@ -261,7 +259,6 @@ impl Member {
             free: Vec::new(),
             order: VecDeque::new(),
             placed: 0,
-            alone: None,
             concurrency: settings.concurrency,
             limits: settings.limits,
             pace: None,
@@ -332,14 +329,8 @@ impl Member {
         self.is_staying()
             && !self.is_spare
             && self.leaves_by.is_none()
-            && !self.has_one_alone()
             && self.placed < self.depth()
             && self.may_do() > 0
-    }
-
-    /// Whether it has a job that has it for itself.
-    fn has_one_alone(&self) -> bool {
-        self.alone.is_some_and(|slot| self.slots[usize::from(slot)].placed.is_some())
     }
 
     /// Whether it is neither leaving nor dying.
@@ -369,8 +360,13 @@ impl Member {
 
     /// Whether it has started any of the jobs that it has.
     pub(super) fn has_begun(&self) -> bool {
-        let mut slots = self.slots.iter().enumerate();
-        slots.any(|(index, Slot { turn, placed })| placed.is_some() && !self.board.is_offered(index, *turn))
+        self.started() > 0
+    }
+
+    /// How many of the jobs that it has it has started.
+    fn started(&self) -> usize {
+        let placed = self.slots.iter().enumerate().filter(|(_, slot)| slot.placed.is_some());
+        placed.filter(|(index, slot)| !self.board.is_offered(*index, slot.turn)).count()
     }
 
     /// How many items it may be given before it is replaced.
@@ -408,7 +404,6 @@ impl Member {
             self.heard = Instant::now();
         }
         job.replies.placed(job.key, Some(self.pid()));
-        self.alone = (self.concurrency > 1 && job.deaths > 0).then_some(slot);
         self.slots[index].placed = Some(Placed::new(job));
         self.order.push_back((slot, turn));
         if self.order.len() >= 2 * SLOTS {

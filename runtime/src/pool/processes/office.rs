@@ -337,10 +337,9 @@ impl Office {
         if self.settings.warm > 0 {
             state.appoint(self.settings.most);
         }
-        let (mut full, mut kept_free, mut aside) = (Vec::new(), Vec::new(), Vec::new());
+        let mut full = Vec::new();
         while let Some(job) = state.queue.pop_front() {
-            let is_out = |number: &u64| full.contains(number) || kept_free.contains(number);
-            let room = |member: &&mut Member| member.has_room() && !is_out(&member.number);
+            let room = |member: &&mut Member| member.has_room() && !full.contains(&member.number);
             let free = state
                 .members
                 .iter_mut()
@@ -350,12 +349,6 @@ impl Office {
                 state.queue.push_front(job);
                 break;
             };
-            if self.is_to_be_alone(&job) && !member.is_idle() {
-                // It gets no more until it has nothing else.
-                kept_free.push(member.number);
-                aside.push(job);
-                continue;
-            }
             let timeout = job.timeout;
             let job = match u32::try_from(member.may_do()) {
                 Ok(most) if most < job.count => {
@@ -377,14 +370,8 @@ impl Office {
                 }
             }
         }
-        aside.into_iter().rev().for_each(|job| state.queue.push_front(job));
         state.members.iter_mut().for_each(Member::notify);
         self.wake_keeper(state, !full.is_empty());
-    }
-
-    /// Whether a job is to have a worker for itself: it may have ended another one, or was innocent and beside one that has.
-    fn is_to_be_alone(&self, job: &Job) -> bool {
-        self.settings.concurrency > 1 && job.deaths > 0
     }
 
     /// Wakes the keeper if it has something to do, or will have before it looks by itself: each time that [`keep`](Self::keep) gives is
@@ -435,8 +422,7 @@ impl Office {
             state.queue_again(back, post);
             next.extend(state.share(now, self.settings.concurrency));
             // A worker that has read what was taken back from it says nothing, and has room.
-            let waits_for_room = state.queue.iter().any(|job| !self.is_to_be_alone(job));
-            if waits_for_room && state.members.iter().any(Member::has_room) {
+            if !state.queue.is_empty() && state.members.iter().any(Member::has_room) {
                 next.push(now + STUCK);
             }
             let starts = self.staff(state, now, &mut next);
@@ -464,9 +450,7 @@ impl Office {
     fn wanted(&self, state: &State) -> usize {
         let Settings { least, most, warm, concurrency, .. } = self.settings;
         let jobs = state.queue.len() + state.members.iter().map(Member::load).sum::<usize>();
-        // They come before all others.
-        let alone = state.queue.iter().take_while(|job| self.is_to_be_alone(job)).count();
-        let demand = (jobs - alone).div_ceil(concurrency) + alone;
+        let demand = jobs.div_ceil(concurrency);
         match state.phase {
             Phase::Open => demand.clamp(least, most) + warm,
             Phase::Closing if state.queue.is_empty() => 0,

@@ -182,7 +182,7 @@ impl Member {
     /// It has ended: what it had started is lost, or tried again; what it had not is as if it had never been here.
     pub(in crate::pool::processes) fn bury(mut self, cause: Cause, post: &mut Post) -> Vec<Job> {
         let mut again = Vec::new();
-        let pid = self.pid();
+        let (pid, was_alone) = (self.pid(), self.concurrency == 1 || self.started() == 1);
         let order = std::mem::take(&mut self.order);
         for (slot, turn) in order {
             let place = &mut self.slots[usize::from(slot)];
@@ -205,7 +205,7 @@ impl Member {
             let begun = self.board.begun(usize::from(slot)).0.max(1);
             let in_hand = (begun > u64::from(finished) && finished < job.count).then_some(finished);
             for item in awaited.into_iter().chain(in_hand) {
-                match job.lost(item, pid, cause.clone()) {
+                match job.lost(item, pid, was_alone, cause.clone()) {
                     Ok(job) => again.push(job),
                     Err(outcome) => post.add(&job.replies, *outcome),
                 }
