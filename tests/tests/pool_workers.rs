@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
 use futures::future::{join_all, try_join_all};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use procession::pipe::{Receiver, Sender};
 use procession::pool::{self, WorkerState};
 use procession::{Cause, Failure, Passed, Pool, Stage, process, simplex};
@@ -263,6 +264,25 @@ isolated! {
         assert_ne!(in_time(pool.run(pid())).await.unwrap(), worker);
         assert_eq!(pool.stats().ended.get("had more memory than it may"), Some(&1));
         in_time(pool.close()).await.unwrap();
+    }
+
+    /// Also where each of them is replaced after every task: one that is in its last has its place until that is done.
+    async fn there_are_no_more_workers_than_asked_for() {
+        let both = [Pool::builder().workers(2), Pool::builder().workers(2).warm(1)];
+        for (builder, spares) in both.into_iter().zip(0..) {
+            let pool = builder.max_tasks(1).build().await.unwrap();
+            let mut pids = BTreeSet::new();
+            let mut tasks: FuturesUnordered<_> =
+                (0..40).map(|_| pool.run(pid_after(Duration::from_millis(30)))).collect();
+            while let Some(pid) = in_time(tasks.next()).await {
+                pids.insert(pid.unwrap());
+                let stats = pool.stats();
+                let in_place = stats.workers.iter().filter(|worker| worker.state != WorkerState::Leaving).count();
+                assert!(stats.unfinished <= 2 && in_place + stats.starting <= 2 + spares, "{stats}");
+            }
+            assert_eq!(pids.len(), 40);
+            in_time(pool.close()).await.unwrap();
+        }
     }
 
     async fn several_tasks_share_a_worker() {

@@ -338,6 +338,11 @@ impl Member {
         self.link.is_some() && self.retires.is_none() && self.doomed.is_none()
     }
 
+    /// Whether it is to leave, and has something to do before.
+    pub(super) const fn does_its_last(&self) -> bool {
+        self.retires.is_some() && self.link.is_some() && self.doomed.is_none() && !self.is_idle()
+    }
+
     pub(super) const fn is_idle(&self) -> bool {
         self.placed == 0
     }

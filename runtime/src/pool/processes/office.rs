@@ -526,16 +526,18 @@ impl State {
     /// Has so many workers get jobs, those that were started first; the others are spares.
     fn appoint(&mut self, most: usize) {
         self.members.sort_by_key(|member| member.number);
-        let mut staying = 0;
+        // Each of them keeps its place until it has done what it has.
+        let mut appointed = self.members.iter().filter(|member| member.does_its_last()).count();
         for member in &mut self.members {
-            staying += usize::from(member.is_staying());
-            member.is_spare = staying > most;
+            appointed += usize::from(member.is_staying());
+            member.is_spare = appointed > most;
         }
     }
 
-    /// How many workers there are that stay, with those that are being started.
+    /// How many workers there are that stay, or have not done their last, with those that are being started.
     fn staying(&self) -> usize {
-        self.members.iter().filter(|member| member.is_staying()).count() + self.starting
+        let has_a_place = |member: &&Member| member.is_staying() || member.does_its_last();
+        self.members.iter().filter(has_a_place).count() + self.starting
     }
 
     /// Ends everything.
