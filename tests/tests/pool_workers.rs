@@ -85,6 +85,14 @@ async fn until_told(mut started: Sender<u32>, mut told: Receiver<()>) -> Result<
     Ok(std::process::id())
 }
 
+#[process]
+fn blocks_until_told(mut started: Sender<u32>, mut told: Receiver<()>) -> Result<(), Failure> {
+    started.blocking_send(std::process::id())?;
+    started.blocking_flush()?;
+    told.blocking_recv()?;
+    Ok(())
+}
+
 /// Waits for ever, and lets others go on meanwhile.
 #[process]
 async fn waits(mut started: Sender<u32>, _held: Passed<OwnedFd>) -> Result<(), Failure> {
@@ -296,6 +304,32 @@ isolated! {
         let values = in_time(pool.map(square, 0..1000)).await.unwrap();
         assert_eq!(values, (0..1000).map(|n| n * n).collect::<Vec<_>>());
         in_time(pool.close()).await.unwrap();
+    }
+
+    /// A plain function has its worker for itself: others of a range are started for what waits behind it, and no more than it has.
+    async fn plain_functions_have_as_many_workers_as_there_are() {
+        for (most, given) in [(4, 4), (2, 5)] {
+            let pool = Pool::builder().workers(0..=most).concurrency(4).build().await.unwrap();
+            let (mut tells, mut tasks, mut starts) = (Vec::new(), Vec::new(), FuturesUnordered::new());
+            for _ in 0..given {
+                let (sender, mut started) = simplex().unwrap();
+                let (tell, told) = simplex::<()>().unwrap();
+                tells.push(tell);
+                tasks.push(in_time(pool.submit(blocks_until_told(sender, told))).await.unwrap());
+                starts.push(async move { started.recv().await });
+            }
+            let mut pids = BTreeSet::new();
+            for _ in 0..most {
+                pids.insert(in_time(starts.next()).await.unwrap().unwrap().unwrap());
+            }
+            let stats = pool.stats();
+            assert!(pids.len() == most && stats.workers.len() == most && stats.starting == 0, "{stats}");
+            for mut tell in tells {
+                tell.send(()).await.unwrap();
+            }
+            in_time(join_all(tasks)).await.into_iter().for_each(|task| task.unwrap().unwrap());
+            in_time(pool.close()).await.unwrap();
+        }
     }
 
     async fn a_task_beside_others_ends_alone() {

@@ -588,8 +588,28 @@ impl Member {
         HELD.saturating_mul(u32::try_from(1 + bytes / READ_MEANWHILE).unwrap_or(u32::MAX))
     }
 
+    /// When it counts as full, though it has no more than it may at a time: a plain function has it for itself, and others wait behind
+    /// that.
+    pub(super) fn full_from(&self) -> Option<Instant> {
+        if self.concurrency == 1 || self.placed < 2 {
+            return None;
+        }
+        let started = self.started();
+        let after = if started > 0 { STUCK } else { HELD };
+        self.heard.checked_add(after).filter(|_| started < self.placed)
+    }
+
+    /// How many jobs it has not started, if it counts as full.
+    pub(super) fn behind(&self, now: Instant) -> usize {
+        let is_full = self.full_from().is_some_and(|at| at <= now);
+        if is_full { self.placed - self.started().min(self.placed) } else { 0 }
+    }
+
     /// Whether it has been busy with something long, while jobs wait behind that.
     pub(super) fn keeps_jobs_waiting(&self, now: Instant) -> bool {
+        if self.behind(now) > 0 {
+            return true;
+        }
         let waiting = self.placed.saturating_sub(self.concurrency) as u64;
         waiting > 0
             && (now.saturating_duration_since(self.heard) >= STUCK

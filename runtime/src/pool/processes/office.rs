@@ -388,6 +388,11 @@ impl Office {
                 None => self.keeper.notify_one(),
             }
         }
+        if state.staying() < self.settings.most
+            && let Some(at) = state.next_full(now)
+        {
+            self.look_at(state, at);
+        }
         if has_waited_for_room || state.is_uneven(self.settings.concurrency) {
             self.look_in(state, STUCK);
         } else if state.next_look.is_none_or(|next| next > now + HELD) && state.may_be_held(now) {
@@ -426,6 +431,9 @@ impl Office {
                 next.push(now + STUCK);
             }
             let starts = self.staff(state, now, &mut next);
+            if state.staying() < self.settings.most {
+                next.extend(state.next_full(now));
+            }
             next.extend(self.dismiss_idle(state, now));
             state.members.iter_mut().for_each(|member| member.is_replaced |= member.retires.is_some());
             state.let_go();
@@ -450,7 +458,7 @@ impl Office {
     fn wanted(&self, state: &State) -> usize {
         let Settings { least, most, warm, concurrency, .. } = self.settings;
         let jobs = state.queue.len() + state.members.iter().map(Member::load).sum::<usize>();
-        let demand = jobs.div_ceil(concurrency);
+        let demand = jobs.div_ceil(concurrency).max(state.wanted_beside_busy(concurrency));
         match state.phase {
             Phase::Open => demand.clamp(least, most) + warm,
             Phase::Closing if state.queue.is_empty() => 0,
@@ -540,6 +548,29 @@ impl State {
         self.members.iter().filter(has_a_place).count() + self.starting
     }
 
+    /// How many workers it takes besides those that have something, where jobs wait behind what takes a whole worker, though this
+    /// may have several at a time; together with these.
+    fn wanted_beside_busy(&self, concurrency: usize) -> usize {
+        if concurrency == 1 {
+            return 0;
+        }
+        let now = Instant::now();
+        let behind: usize = self.members.iter().map(|member| member.behind(now)).sum();
+        let has_room = self.members.iter().any(|member| member.has_room() && member.behind(now) == 0);
+        match if has_room { behind } else { behind + self.queue.len() } {
+            0 => 0,
+            waiting => {
+                let busy = self.members.iter().filter(|member| !member.is_idle()).count();
+                busy + waiting.div_ceil(concurrency)
+            }
+        }
+    }
+
+    /// When the next worker counts as one that others wait behind.
+    fn next_full(&self, now: Instant) -> Option<Instant> {
+        self.members.iter().filter_map(Member::full_from).filter(|at| *at > now).min()
+    }
+
     /// Ends everything.
     fn end(&mut self, cause: &Cause, post: &mut Post) {
         self.phase = Phase::Over;
@@ -569,8 +600,9 @@ impl State {
             return None;
         }
         for _ in 0..idle {
-            let busy = self.members.iter_mut().filter(|member| member.load() > concurrency);
-            let Some(busiest) = busy.max_by_key(|member| member.load()) else { break };
+            let has_more = |member: &&mut Member| member.load() > concurrency || member.behind(now) > 0;
+            let busy = self.members.iter_mut().filter(has_more);
+            let Some(busiest) = busy.max_by_key(|member| (member.behind(now), member.load())) else { break };
             if busiest.keeps_jobs_waiting(now) {
                 self.queue.extend(busiest.take_back());
             }
@@ -594,7 +626,9 @@ impl State {
 
     /// Whether somebody has nothing to do, and somebody else more than he does at a time.
     fn is_uneven(&self, concurrency: usize) -> bool {
-        let has_more = |member: &Member| member.load() > concurrency || member.has_a_list();
+        let has_more = |member: &Member| {
+            member.load() > concurrency || member.has_a_list() || member.full_from().is_some()
+        };
         self.queue.is_empty() && self.members.iter().any(Member::is_free) && self.members.iter().any(has_more)
     }
 
