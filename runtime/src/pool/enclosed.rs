@@ -16,6 +16,13 @@ pub(super) struct Enclosed {
     handles: Vec<Held>,
 }
 
+impl Enclosed {
+    /// How many bytes there are in it.
+    pub(super) const fn length(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
 impl From<Packet> for Enclosed {
     fn from(Packet { bytes, handles }: Packet) -> Self {
         Self { bytes, handles: handles.into_iter().map(Held).collect() }

@@ -1,7 +1,8 @@
 //! A pool of another process: what a child does with a handle that its parent has passed to it.
 //!
 //! Two pipes lead to the process that has the pool, where a task on the control thread [does](serve) what is asked. What that one has
-//! no room for waits here, so that a word about what it has is never behind a job that must wait.
+//! no room for waits here, so that a word about what it has is not behind a job that waits for others to be done; at most behind one that
+//! has the place of what was given up, and has not ended yet.
 
 mod serve;
 
@@ -34,13 +35,17 @@ const MOST: usize = 4096;
 /// How many bytes each of them, and each handle, counts for besides its arguments.
 const EACH: usize = 16 << 10;
 
+/// How many bytes each of their items counts for: so much an answer takes that says what is wrong.
+const ITEM: usize = 256;
+
 /// How many bytes all of them count for at most: they are as many as may be, or fewer that are large.
 const ROOM: usize = MOST * EACH;
 
 /// How much of the room a job takes. One that is larger than that is there alone.
-fn weight(packet: &Packet) -> usize {
+fn weight(packet: &Packet, count: u32) -> usize {
     let each = (1 + packet.handles.len()).saturating_mul(EACH);
-    each.saturating_add(packet.bytes.len()).min(ROOM)
+    let items = (count as usize).saturating_mul(ITEM);
+    each.saturating_add(items).saturating_add(packet.bytes.len()).min(ROOM)
 }
 
 /// What is asked of the process that has the pool.
@@ -72,6 +77,13 @@ pub(super) struct Answer {
     pid: Option<u32>,
     result: Result<Enclosed, Cause>,
     pace: u64,
+}
+
+impl Answer {
+    /// How many bytes it has of a result.
+    fn length(&self) -> usize {
+        self.result.as_ref().map_or(0, Enclosed::length)
+    }
 }
 
 /// The ends of the pipes, as they go to the process that is to use the pool.
@@ -297,7 +309,7 @@ impl Desk {
         state.next += 1;
         let (count, timeout, limits, retries) = (job.count, job.timeout, job.limits, job.retries);
         let packet = std::mem::take(&mut job.packet);
-        state.asked.insert(id, Asked::new(job, weight(&packet)));
+        state.asked.insert(id, Asked::new(job, weight(&packet, count)));
         let packet = packet.into();
         state.waiting.insert(id, Request::Job { id, function, count, timeout, limits, retries, packet });
         None
@@ -346,6 +358,8 @@ impl Backend for Far {
             for ids in sent.chunks(MOST) {
                 drop(self.0.requests.send(Request::CancelPending { ids: ids.to_vec() }));
             }
+            // One that there was no room for may have held up others.
+            self.0.send(&mut state);
             self.0.end_if_done(&state);
         }
         post.deliver();

@@ -59,12 +59,20 @@ impl Which {
         }
     }
 
-    /// Whether both are the same, as far as a look tells.
-    pub(super) fn is(&self, other: &Self) -> bool {
+    /// Whether both are the same, as one look tells.
+    pub(super) fn is_identical(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Ours(one), Self::Ours(other)) => std::ptr::eq(*one, *other),
-            (Self::Told(one), Self::Told(other)) => Arc::ptr_eq(one, other) || one == other,
+            (Self::Told(one), Self::Told(other)) => Arc::ptr_eq(one, other),
             _ => false,
+        }
+    }
+
+    /// Whether both are the same, as far as their names tell.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Told(one), Self::Told(other)) => one == other,
+            (one, other) => one.is_identical(other),
         }
     }
 

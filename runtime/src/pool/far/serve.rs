@@ -2,12 +2,13 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::select;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use super::{Answer, ROOM, Request, weight};
 use crate::error::{Cause, Stage};
@@ -23,7 +24,10 @@ pub(super) const MOST_ITEMS: u32 = (ENOUGH / size_of::<u32>()) as u32;
 
 /// How many functions one process may name, and how many bytes there may be in what it calls one: workers remember them.
 pub(super) const FUNCTIONS: usize = 1024;
-pub(super) const LONGEST: usize = 16 << 10;
+pub(super) const LONGEST: usize = 1 << 10;
+
+/// How many bytes of results wait for one process at most. One that reads them so slowly is sent away.
+pub(super) const UNSENT: usize = 512 << 20;
 
 /// Does what the process at the other end asks, until it is gone; what it has not got by then is given up.
 pub(in crate::pool) async fn serve(
@@ -34,10 +38,12 @@ pub(in crate::pool) async fn serve(
     // As long as there are permits: one goes with each.
     let (deliver, mut delivered) = unbounded_channel();
     let (errands, room) = (Arc::new(Errands::default()), Arc::new(Semaphore::new(ROOM)));
-    let mut counter = Counter { backend, errands, functions: HashSet::new(), room, deliver };
+    let mut counter =
+        Counter { backend, errands: Arc::clone(&errands), functions: HashSet::new(), room, deliver };
     select! {
         () = counter.take(&mut requests) => {}
-        () = tell(&mut delivered, &mut answers) => {}
+        () = tell(&errands, &mut delivered, &mut answers) => {}
+        () = errands.flooded.cancelled() => {}
     }
     counter.give_up_all();
 }
@@ -63,7 +69,7 @@ impl Counter {
                     if count != 1 && !is_list(&packet, count) {
                         return;
                     }
-                    let Some(errand) = self.errand(id, count, weight(&packet)).await else { return };
+                    let Some(errand) = self.errand(id, count, weight(&packet, count)).await else { return };
                     let (key, deaths, is_cancelled) = (0, 0, false);
                     let (which, refused) = self.which(function);
                     let (name, replies) = (None, errand);
@@ -101,7 +107,8 @@ impl Counter {
         let permit = Arc::clone(&self.room).acquire_many_owned(weight as u32).await.ok()?;
         let (left, deliver, errands) =
             (AtomicU32::new(count), self.deliver.clone(), Arc::downgrade(&self.errands));
-        let errand = Arc::new(Errand { id, weight, left, deliver, errands, permit: Arc::new(permit) });
+        let (is_cancelled, permit) = (AtomicBool::new(false), Arc::new(permit));
+        let errand = Arc::new(Errand { id, weight, left, is_cancelled, deliver, errands, permit });
         self.errands.state().insert(&errand).then_some(errand)
     }
 
@@ -145,20 +152,29 @@ impl Counter {
     }
 
     fn cancel_pending(&self, ids: &[u64]) {
-        // By their addresses: there may be many.
-        let meant: HashSet<usize> = {
+        // Each of them once: to look for them takes the pool's lock, however few there are.
+        let cancelled: Vec<Arc<Errand>> = {
             let errands = self.errands.state();
-            ids.iter()
-                .filter_map(|id| errands.by_id.get(id))
-                .map(|errand| Arc::as_ptr(errand).addr())
-                .collect()
+            let known = ids.iter().filter_map(|id| errands.by_id.get(id));
+            known.filter(|errand| !errand.is_cancelled.swap(true, Relaxed)).map(Arc::clone).collect()
         };
+        if cancelled.is_empty() {
+            return;
+        }
+        // By their addresses, since there may be many: these are nobody else's for as long as the errands are held here.
+        let meant: HashSet<usize> = cancelled.iter().map(|errand| Arc::as_ptr(errand).addr()).collect();
         self.backend.cancel_pending(&|job| meant.contains(&Arc::as_ptr(&job.replies).addr()));
+        drop(cancelled);
     }
 }
 
-async fn tell(delivered: &mut UnboundedReceiver<(Answer, Permit)>, answers: &mut Sender<Answer>) {
+async fn tell(
+    errands: &Errands,
+    delivered: &mut UnboundedReceiver<(Answer, Permit)>,
+    answers: &mut Sender<Answer>,
+) {
     while let Some((answer, _permit)) = delivered.recv().await {
+        let length = answer.length();
         let sent = match answers.send(answer).await {
             Err(SendError::Encode(answer, error)) => {
                 answers.send(Answer { result: Err(error.into()), ..answer }).await
@@ -168,6 +184,7 @@ async fn tell(delivered: &mut UnboundedReceiver<(Answer, Permit)>, answers: &mut
         if sent.is_err() {
             return;
         }
+        errands.unsent.fetch_sub(length, Relaxed);
         if delivered.is_empty() {
             answers.write_now();
         }
@@ -190,7 +207,12 @@ pub(super) fn is_list(packet: &Packet, count: u32) -> bool {
 
 /// The jobs of one process that are not done.
 #[derive(Default)]
-struct Errands(Mutex<State>);
+struct Errands {
+    state: Mutex<State>,
+    /// Bytes of results that wait until they are sent, and whether these were ever too many.
+    unsent: AtomicUsize,
+    flooded: CancellationToken,
+}
 
 #[derive(Default)]
 struct State {
@@ -200,7 +222,7 @@ struct State {
 
 impl Errands {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -228,6 +250,7 @@ struct Errand {
     id: u64,
     weight: usize,
     left: AtomicU32,
+    is_cancelled: AtomicBool,
     deliver: UnboundedSender<(Answer, Permit)>,
     errands: Weak<Errands>,
     permit: Permit,
@@ -236,9 +259,10 @@ struct Errand {
 impl Replies for Errand {
     fn deliver(&self, outcomes: Vec<Outcome>) {
         let count = outcomes.iter().map(|outcome| outcome.count).sum();
+        let errands = self.errands.upgrade();
         // Before it is told: who hears of it may ask for as much again.
         if self.left.fetch_sub(count, Relaxed) == count
-            && let Some(errands) = self.errands.upgrade()
+            && let Some(errands) = &errands
         {
             // By now there may be another one by this name, where this one was given up.
             let mut errands = errands.state();
@@ -248,6 +272,13 @@ impl Replies for Errand {
         }
         for Outcome { key, pid, result, pace, .. } in outcomes.into_iter().flat_map(Outcome::each) {
             let answer = Answer { id: self.id, item: key as u32, pid, result: result.map(Into::into), pace };
+            let length = answer.length();
+            if let Some(errands) = &errands
+                && errands.unsent.fetch_add(length, Relaxed).saturating_add(length) > UNSENT.max(length)
+            {
+                errands.flooded.cancel();
+                return;
+            }
             // Where nobody listens any more nobody misses it.
             drop(self.deliver.send((answer, Arc::clone(&self.permit))));
         }

@@ -1,12 +1,12 @@
 //! What a process may ask of another one's pool, and what it may not: these tests write the requests by hand.
 
 use std::panic::Location;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::serve::{FUNCTIONS, LONGEST, MOST_ITEMS, is_list};
+use super::serve::{FUNCTIONS, LONGEST, MOST_ITEMS, UNSENT, is_list};
 use super::*;
 use crate::error::Stage;
 use crate::pipe::simplex_with;
@@ -15,7 +15,7 @@ use crate::pool::which::Which;
 
 /// A pool that keeps the jobs that it is given, and does none of them by itself.
 #[derive(Debug, Default)]
-struct Keeps(Mutex<Vec<Job>>);
+struct Keeps(Mutex<Vec<Job>>, AtomicUsize);
 
 #[async_trait]
 impl Backend for Keeps {
@@ -28,6 +28,7 @@ impl Backend for Keeps {
     }
 
     fn cancel_pending(&self, is_meant: &dyn Fn(&Job) -> bool) {
+        self.1.fetch_add(1, Relaxed);
         let mut post = Post::default();
         let pending: Vec<_> = self.0.lock().unwrap().extract_if(.., |job| is_meant(job)).collect();
         pending.iter().for_each(|job| job.fail_all(&Cause::Cancelled, &mut post));
@@ -185,7 +186,7 @@ async fn an_id_that_is_there_already() {
 #[tokio::test]
 async fn answers_that_nobody_reads() {
     let mut child = Child::new();
-    let is_done = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let is_done = Arc::new(AtomicUsize::new(0));
     let (pool, counter) = (Arc::clone(&child.pool), Arc::clone(&is_done));
     let works = tokio::spawn(async move {
         loop {
@@ -236,23 +237,25 @@ async fn an_id_that_was_there_before() {
 /// A process may ask for many jobs that are small, or for few that are large. Who asks for more has not counted.
 #[tokio::test]
 async fn what_is_asked_is_bounded_by_its_bytes() {
-    for bytes in [0, 1 << 20] {
+    // Items count, too: each of them may have an answer that is longer than itself.
+    for (bytes, count) in [(0, 1), (1 << 20, 1), (ENOUGH, MOST_ITEMS)] {
         let mut child = Child::new();
         let packet = packet(vec![0; bytes]);
-        let most = ROOM / weight(&packet);
+        let most = ROOM / weight(&packet, count);
+        assert!(most * count as usize <= ROOM / ITEM);
         for id in 0..most as u64 {
-            child.ask(list(id, 1, packet.clone())).await;
+            child.ask(list(id, count, packet.clone())).await;
         }
         child.has_jobs(most).await;
         // There is room for what takes the place of another.
         child.ask(Request::GiveUp { id: 3 }).await;
-        child.ask(list(most as u64, 1, packet.clone())).await;
+        child.ask(list(most as u64, count, packet.clone())).await;
         child.has_jobs(most).await;
-        child.ask(list(most as u64 + 1, 1, packet)).await;
+        child.ask(list(most as u64 + 1, count, packet)).await;
         child.ends_sent_away().await;
     }
     // One that is larger than the room goes there, too.
-    assert_eq!(weight(&packet(vec![0; ROOM + 1])), ROOM);
+    assert_eq!(weight(&packet(vec![0; ROOM + 1]), 1), ROOM);
 }
 
 /// What is cancelled is cancelled at once, however much waits behind it.
@@ -261,7 +264,7 @@ async fn a_cancel_waits_for_no_room() {
     let (pool, far) = from_afar();
     let whose = Arc::<Waits>::default();
     let bytes = |key: u64| packet(key.to_le_bytes().to_vec());
-    let most = ROOM / weight(&bytes(0));
+    let most = ROOM / weight(&bytes(0), 1);
     far.submit((0..2 * most as u64).map(|key| asked(&whose, key, 1, bytes(key))).collect());
     until(|| pool.unfinished() == most).await;
     let has = |key: u64| pool.0.lock().unwrap().iter().any(|job| job.packet.bytes == bytes(key).bytes);
@@ -280,6 +283,68 @@ async fn a_cancel_waits_for_no_room() {
     until(|| pool.unfinished() == 0).await;
     assert_eq!(far.unfinished(), 0);
     in_time(far.close(false)).await.unwrap();
+}
+
+/// To look for what is cancelled costs the pool something: it is for what is there, and once.
+#[tokio::test]
+async fn a_cancel_of_nothing_costs_nothing() {
+    let mut child = Child::new();
+    child.ask(job(7)).await;
+    child.has_jobs(1).await;
+    // It has started.
+    let started = child.pool.0.lock().unwrap().remove(0);
+    for ids in [vec![], vec![8, 9], vec![7, 7], vec![7], vec![8, 7]] {
+        child.ask(Request::CancelPending { ids }).await;
+    }
+    child.ask(job(10)).await;
+    child.has_jobs(1).await;
+    assert_eq!(child.pool.1.load(Relaxed), 1);
+    child.ask(Request::CancelPending { ids: vec![7, 10] }).await;
+    child.has_jobs(0).await;
+    drop((child.requests, child.answers, started));
+    in_time(child.served).await.unwrap();
+}
+
+/// What waits behind one that there was no room for goes there when that one is cancelled.
+#[tokio::test]
+async fn a_cancel_makes_way() {
+    let (pool, far) = from_afar();
+    let whose = Arc::<Waits>::default();
+    let heavy = asked(&whose, 1, 1, packet(vec![0; ROOM]));
+    let light = |key| asked(&whose, key, 1, Packet::default());
+    far.submit(vec![light(0), heavy, light(2), light(3)]);
+    until(|| pool.unfinished() == 1).await;
+    far.cancel_pending(&|job| job.key == 1);
+    until(|| pool.unfinished() == 3).await;
+    let outcomes: Vec<_> = whose.0.lock().unwrap().iter().map(|outcome| outcome.key).collect();
+    assert_eq!(outcomes, [1]);
+}
+
+/// Results that nobody reads are so many bytes at most.
+#[tokio::test]
+async fn results_that_nobody_reads() {
+    let mut child = Child::new();
+    let (many, length) = (40, 15 << 20);
+    for id in 0..many {
+        child.ask(job(id)).await;
+    }
+    child.has_jobs(many as usize).await;
+    let jobs = std::mem::take(&mut *child.pool.0.lock().unwrap());
+    // They are the same bytes, each time.
+    let result = packet(vec![0; length]);
+    let mut post = Post::default();
+    for job in &jobs[..UNSENT / length] {
+        post.add(&job.replies, job.outcome(0, None, Ok(result.clone()), 0));
+    }
+    post.deliver();
+    child.ask(job(many)).await;
+    child.has_jobs(1).await;
+    let mut post = Post::default();
+    for job in &jobs[UNSENT / length..] {
+        post.add(&job.replies, job.outcome(0, None, Ok(result.clone()), 0));
+    }
+    post.deliver();
+    child.ends_sent_away().await;
 }
 
 /// What has come of an item has come, whatever becomes of the others.

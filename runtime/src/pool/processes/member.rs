@@ -450,8 +450,10 @@ impl Member {
 
     /// The number that it knows a function by. It is told of it first.
     fn function(&mut self, which: &Which) -> Result<u32, Cause> {
-        let known = self.functions.iter().position(|known| known.is(which));
-        if let Some(known) = known {
+        let mut known = self.functions.iter();
+        let known = known.position(|known| known.is_identical(which));
+        // Names may be long, and there may be many.
+        if let Some(known) = known.or_else(|| self.functions.iter().position(|known| known.is(which))) {
             return Ok(known as u32);
         }
         let function = which.function()?;
