@@ -1,7 +1,7 @@
 //! What a pool has done, and what it is doing.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -54,8 +54,8 @@ pub struct Stats {
     pub unfinished: usize,
     /// Items that are done, by workers that have ended, too.
     pub done: u64,
-    /// Why workers have ended, and how many of them for each reason. One that was recycled, or that a range could do without, `was not needed any
-    /// more`.
+    /// Why workers have ended, and how many of them for each reason. One that a range could do without `was not needed any more`; one that was recycled
+    /// `had done as many tasks as it may`, or `had more memory than it may`.
     pub ended: BTreeMap<String, u64>,
     /// The tasks that have taken longest, the slowest first: at most eight.
     pub slowest: Vec<Slow>,
@@ -173,14 +173,26 @@ impl fmt::Display for Stats {
         let Self { queued, unfinished, done, starting, .. } = self;
         write!(f, "{done} done, {unfinished} with workers, {queued} queued, {starting} workers starting")?;
         for (why, count) in &self.ended {
-            write!(f, "\n{count} ended: {why}")?;
+            write!(f, "\n{count} ended: {}", Plain(why))?;
         }
         for Slow { name, item, took, pid } in &self.slowest {
-            write!(f, "\n{} in {name} (pid {pid}", short(*took))?;
+            write!(f, "\n{} in {} (pid {pid}", short(*took), Plain(name))?;
             item.map_or(Ok(()), |item| write!(f, ", item {item}"))?;
             f.write_str(")")?;
         }
         Ok(())
+    }
+}
+
+/// What another process may have told, without the power to move a cursor.
+struct Plain<'a>(&'a str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|char| match char.is_control() {
+            true => write!(f, "{}", char.escape_default()),
+            false => f.write_char(char),
+        })
     }
 }
 
@@ -223,7 +235,7 @@ mod tests {
             memory: Some(3 << 19),
         };
         let slow = Slow { name: "parse".into(), item: None, took: Duration::from_secs(1), pid: 4711 };
-        let item = Slow { item: Some(17), ..slow.clone() };
+        let item = Slow { item: Some(17), name: "a\x1b[2J\nü".into(), ..slow.clone() };
         let stats = Stats {
             workers: vec![worker],
             done: 3,
@@ -237,7 +249,7 @@ mod tests {
             "3 done, 0 with workers, 0 queued, 0 workers starting",
             "2 ended: was killed by SIGKILL",
             "1.00 s in parse (pid 4711)",
-            "1.00 s in parse (pid 4711, item 17)",
+            "1.00 s in a\\u{1b}[2J\\nü (pid 4711, item 17)",
         ];
         assert_eq!(stats.to_string(), lines.join("\n"));
     }

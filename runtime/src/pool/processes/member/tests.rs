@@ -103,7 +103,8 @@ async fn a_moment_of_grace_for_each() {
     assert!(worker.check(between + GRACE).is_some_and(|next| next > between + GRACE));
     assert!(worker.member.is_staying());
     assert_eq!(worker.check(between + 2 * GRACE), None);
-    assert!(!worker.member.is_staying(), "the second is late");
+    let doomed = worker.member.doomed.as_ref().map(|(slot, _)| *slot);
+    assert_eq!(doomed, Some(Some(other)), "the second is late");
     drop(worker.process.kill().await);
 }
 
