@@ -569,11 +569,13 @@ isolated! {
         let (guard, write) = (mutex.lock().await.unwrap(), lock.write().await.unwrap());
         let woken = Arc::new(Woken::default());
         let poll = |future: Pin<Box<dyn Future<Output = ()> + '_>>| {
-            let mut future = future;
+            let (mut future, before) = (future, woken.times());
             assert!(woken.poll(future.as_mut()).is_pending());
-            assert!(Arc::strong_count(&woken) > 1, "the control: it is kept as long as it waits");
+            let is_kept = Arc::strong_count(&woken) > 1;
+            assert!(is_kept || woken.times() > before, "the control: it is kept until it is woken");
             drop(future);
-            assert_eq!(Arc::strong_count(&woken), 1);
+            // Who wakes it at this moment has it a moment longer.
+            eventually(20 * SECOND, || Arc::strong_count(&woken) == 1);
         };
         poll(Box::pin(mutex.lock().map(drop)));
         poll(Box::pin(semaphore.acquire().map(drop)));
