@@ -69,6 +69,28 @@ async fn works(inbox: Receiver<u64>, takes: Sender<u32>, go_on: Event) -> Result
     Ok(done)
 }
 
+/// Four that work, each of which holds its first message.
+struct FourWorkers {
+    outbox: Sender<u64>,
+    /// The process id of each that holds one.
+    taken: Receiver<u32>,
+    go_on: Event,
+    workers: Vec<Process<Result<Vec<u64>, Failure>>>,
+}
+
+impl FourWorkers {
+    async fn start() -> Self {
+        let (outbox, inbox) = mailbox(10).unwrap();
+        let (takes, taken) = mailbox(4).unwrap();
+        let go_on = Event::new().unwrap();
+        let mut workers = Vec::new();
+        for _ in 0..4 {
+            workers.push(works(inbox.clone(), takes.clone(), go_on.clone()).spawn().await.unwrap());
+        }
+        Self { outbox, taken, go_on, workers }
+    }
+}
+
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 enum Shape {
     Nothing,
@@ -285,13 +307,7 @@ isolated! {
 
     /// Four workers, ten items: all is done when the last one is acknowledged, and not when it is received.
     async fn qu05_four_workers() {
-        let (outbox, inbox) = mailbox::<u64>(10).unwrap();
-        let (takes, taken) = mailbox::<u32>(4).unwrap();
-        let go_on = Event::new().unwrap();
-        let mut workers = Vec::new();
-        for _ in 0..4 {
-            workers.push(works(inbox.clone(), takes.clone(), go_on.clone()).spawn().await.unwrap());
-        }
+        let FourWorkers { outbox, taken, go_on, workers } = FourWorkers::start().await;
         for n in 0..4 {
             in_time(outbox.send(n)).await.unwrap();
         }
@@ -327,13 +343,7 @@ isolated! {
 
     /// One of four workers is killed with a message in its hands: all is done when another one has done that.
     async fn qu05_one_of_four_workers_killed() {
-        let (outbox, inbox) = mailbox::<u64>(10).unwrap();
-        let (takes, taken) = mailbox::<u32>(4).unwrap();
-        let go_on = Event::new().unwrap();
-        let mut workers = Vec::new();
-        for _ in 0..4 {
-            workers.push(works(inbox.clone(), takes.clone(), go_on.clone()).spawn().await.unwrap());
-        }
+        let FourWorkers { outbox, taken, go_on, mut workers } = FourWorkers::start().await;
         for n in 0..10 {
             in_time(outbox.send(n)).await.unwrap();
         }

@@ -19,6 +19,7 @@ use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create,
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
@@ -45,8 +46,11 @@ fn parts() -> Parts {
     file.read_exact_at(&mut memory, 0).unwrap();
     // As after its last member has left.
     memory[MEMBERS..OBJECTS].fill(0);
-    let (one, other) = UnixStream::pair().unwrap();
-    Parts { memory, bells: vec![one.into(), other.into()] }
+    Parts { memory, bells: vec![bell(), bell()] }
+}
+
+fn bell() -> OwnedFd {
+    timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC).unwrap()
 }
 
 const MEMBERS: usize = 64;
@@ -436,7 +440,7 @@ isolated! {
             (memory(&[], SEALS), PLACE, "shorter than it says"),
             (sparse.into(), PLACE, "shorter than it says"),
             (memory(&vec![0; bytes.len()], SEALS), PLACE, "none of this version"),
-            (with(0, u64::from_le_bytes(*b"procreg2")), PLACE, "none of this version"),
+            (with(0, u64::from_le_bytes(*b"procreg9")), PLACE, "none of this version"),
             (with(8, 1 << 30), PLACE, "not as it says"),
             (with(16, 4), PLACE, "not as it says"),
             (with(40, 1), PLACE, "another pid namespace"),
@@ -471,17 +475,18 @@ isolated! {
         let memory = memory(&bytes, SEALS);
         let (one, other) = (bells[0].as_fd(), bells[1].as_fd());
         let file = File::open("/dev/null").unwrap();
-        let datagrams = std::os::unix::net::UnixDatagram::pair().unwrap();
-        let network = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let cases: [&[BorrowedFd<'_>]; 8] = [
+        let counter = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
+        let sockets = UnixStream::pair().unwrap();
+        let cases: [&[BorrowedFd<'_>]; 9] = [
             &[],
             &[one],
             &[one, other, one],
             &[one, other, one, other],
             &[memory.as_fd(), memory.as_fd()],
             &[file.as_fd(), file.as_fd()],
-            &[datagrams.0.as_fd(), datagrams.1.as_fd()],
-            &[one, network.as_fd()],
+            &[counter.as_fd(), counter.as_fd()],
+            &[sockets.0.as_fd(), sockets.1.as_fd()],
+            &[one, file.as_fd()],
         ];
         for (n, bells) in cases.iter().enumerate() {
             let handles: Vec<_> = [&[memory.as_fd()], *bells].concat();
@@ -490,7 +495,7 @@ isolated! {
         }
         let many: Vec<_> = [memory.as_fd()].into_iter().chain([one; 34]).collect();
         comes_of(&many, PLACE).await.unwrap_err();
-        drop((memory, file, datagrams, network));
+        drop((memory, file, counter, sockets));
         eventually_async(20 * SECOND, || (open_fds().len(), &shared_mappings()) == (fds, &mappings)).await;
     }
 

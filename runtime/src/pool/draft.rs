@@ -134,22 +134,8 @@ impl<T> Draft<T> {
             bytes.advance(size_of::<u32>());
         }
         let packet = Packet { bytes, ..Packet::default() };
-        let (retries, deaths, is_cancelled) = (self.retries, 0, false);
-        let replies: Arc<dyn Replies> = Arc::clone(&self.inbox) as _;
-        let (which, name) = (Which::Ours(entry), None);
-        self.jobs.push(Job {
-            which,
-            name,
-            packet,
-            count,
-            key,
-            timeout,
-            limits,
-            retries,
-            deaths,
-            is_cancelled,
-            replies,
-        });
+        let job = Job::new(Which::Ours(entry), packet, limits, Arc::clone(&self.inbox) as _);
+        self.jobs.push(Job { count, key, timeout, retries: self.retries, ..job });
     }
 
     /// The jobs that were made.

@@ -91,6 +91,23 @@ impl Outcome {
 const POISONOUS: u32 = 3;
 
 impl Job {
+    /// One of one item that nobody has lost yet, to be tried once, for as long as it takes.
+    pub(super) fn new(which: Which, packet: Packet, limits: Limits, replies: Arc<dyn Replies>) -> Self {
+        Self {
+            which,
+            name: None,
+            packet,
+            count: 1,
+            key: 0,
+            timeout: None,
+            limits,
+            retries: 0,
+            deaths: 0,
+            is_cancelled: false,
+            replies,
+        }
+    }
+
     /// The arguments of one item in a list of several.
     pub(super) fn append(list: &mut BytesMut, arguments: &[u8]) {
         // The sender has checked that they are within a message.
@@ -256,16 +273,23 @@ impl Post {
     }
 }
 
+/// Who waits in a test, and what has come.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(super) struct Waits(pub(super) std::sync::Mutex<Vec<Outcome>>);
+
+#[cfg(test)]
+impl Replies for Waits {
+    fn deliver(&self, outcomes: Vec<Outcome>) {
+        self.0.lock().unwrap().extend(outcomes);
+    }
+
+    fn placed(&self, _: u64, _: Option<u32>) {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    struct Nobody;
-
-    impl Replies for Nobody {
-        fn deliver(&self, _: Vec<Outcome>) {}
-        fn placed(&self, _: u64, _: Option<u32>) {}
-    }
 
     #[procession_macros::process(crate = crate)]
     async fn nothing() {}
@@ -273,19 +297,10 @@ mod tests {
     fn job(items: &[&[u8]]) -> Job {
         let mut list = BytesMut::new();
         items.iter().for_each(|item| Job::append(&mut list, item));
-        Job {
-            which: Which::Ours(nothing().into_plan().entry),
-            name: None,
-            packet: Packet { bytes: list.freeze(), ..Packet::default() },
-            count: items.len() as u32,
-            key: 100,
-            timeout: None,
-            limits: Limits::DEFAULT,
-            retries: 2,
-            deaths: 0,
-            is_cancelled: false,
-            replies: Arc::new(Nobody),
-        }
+        let which = Which::Ours(nothing().into_plan().entry);
+        let packet = Packet { bytes: list.freeze(), ..Packet::default() };
+        let job = Job::new(which, packet, Limits::DEFAULT, Arc::<Waits>::default());
+        Job { count: items.len() as u32, key: 100, retries: 2, ..job }
     }
 
     #[test]

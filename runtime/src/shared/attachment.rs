@@ -140,7 +140,7 @@ impl Attachment {
         })?;
         self.me.store(sys::forks() << Member::BITS | me.bits(), Relaxed);
         // Those that sleep must watch this process before it can keep anything from them.
-        self.bells.ring_through(self.joins().wake());
+        self.bells.ring(self.joins().wake());
         Ok(me)
     }
 
@@ -260,7 +260,7 @@ impl Drop for Attachment {
         {
             self.members().remove(me);
             // What a guard that was forgotten keeps is free from now on, as after a death.
-            self.bells.ring_through(self.joins().wake());
+            self.bells.ring(self.joins().wake());
             deaths::forget(self);
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! | from | is |
 //! |---|---|
-//! | 0 | [`MAGIC`], length, pairs of bells, where the next object goes, who sleeps until somebody joins, pid namespace |
+//! | 0 | [`MAGIC`], length, the number of bells, where the next object goes, who sleeps until somebody joins, pid namespace |
 //! | 64 | the members |
 //! | 2112 | objects: what each is, and its size; then its words and its data |
 
@@ -20,7 +20,7 @@ use crate::sys::Shared;
 use crate::wire::memory::{new_memory_of, seals_of};
 
 /// What a region begins with: its name, and the version of what follows.
-const MAGIC: u64 = u64::from_le_bytes(*b"procreg1");
+const MAGIC: u64 = u64::from_le_bytes(*b"procreg2");
 
 /// Where things stand, in bytes from the beginning.
 pub(super) struct Layout;
@@ -28,7 +28,7 @@ pub(super) struct Layout;
 impl Layout {
     const MAGIC: usize = 0;
     const LENGTH: usize = 8;
-    const PAIRS: usize = 16;
+    const BELLS: usize = 16;
     const NEXT: usize = 24;
     pub(super) const JOINS: usize = 32;
     const NAMESPACE: usize = 40;
@@ -74,13 +74,13 @@ pub(crate) const fn room_for(object: usize) -> usize {
 ///
 /// # Errors
 /// If the system has none.
-pub(super) fn make(room: usize, pairs: usize) -> io::Result<OwnedFd> {
+pub(super) fn make(room: usize, bells: usize) -> io::Result<OwnedFd> {
     let length =
         room.checked_add(Layout::OBJECTS + PAGE - 1).ok_or(io::ErrorKind::OutOfMemory)? / PAGE * PAGE;
     let memory = new_memory_of(c"procession-region", length as u64)?;
     fcntl_add_seals(&memory, SEALS)?;
     let shared = Shared::map(&memory, length)?;
-    let header = [(Layout::LENGTH, length), (Layout::PAIRS, pairs), (Layout::NEXT, Layout::OBJECTS)];
+    let header = [(Layout::LENGTH, length), (Layout::BELLS, bells), (Layout::NEXT, Layout::OBJECTS)];
     for (at, value) in header {
         word(&shared, at)?.store(value as u64, Relaxed);
     }
@@ -114,9 +114,8 @@ pub(super) fn check_header(shared: &Shared, bells: &Bells) -> io::Result<()> {
     if read(Layout::MAGIC)? != MAGIC {
         return Err(invalid("a region is none of this version"));
     }
-    if read(Layout::LENGTH)? != shared.len() as u64
-        || read(Layout::PAIRS)? != bells.handles().count() as u64 / 2
-    {
+    let bells = bells.handles().len() as u64;
+    if read(Layout::LENGTH)? != shared.len() as u64 || read(Layout::BELLS)? != bells {
         return Err(invalid("a region is not as it says"));
     }
     // There the numbers of processes mean others, so that nobody could tell who has died.

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Handle, Id};
 use tokio::task::JoinHandle;
@@ -117,9 +116,9 @@ fn wake_later(waker: Waker) {
 
 impl Listener {
     fn start(attachment: &Arc<Attachment>, bell: u32, runtime: &Handle) -> io::Result<Self> {
-        let socket = attachment.bells.listener(bell).ok_or(io::ErrorKind::NotFound)?;
+        let descriptor = attachment.bells.listener(bell).ok_or(io::ErrorKind::NotFound)?;
         let _inside = runtime.enter();
-        let watch = Arc::new(sys::watch_for(Arc::clone(socket), Interest::READABLE)?);
+        let watch = Arc::new(sys::watch(Arc::clone(descriptor))?);
         let (weak, attachment) = (Arc::downgrade(&watch), Arc::downgrade(attachment));
         let looks = Waker::from(Arc::new(Looks(Weak::clone(&attachment))));
         let task = runtime.spawn(Listening { watch: Some(watch), attachment }.run());
@@ -162,15 +161,10 @@ impl Listening {
     async fn run(self) {
         let Some(watch) = &self.watch else { return };
         while let Ok(mut rung) = watch.readable().await {
-            // It is never read: a bell is heard by its edges. One that was closed stays so, and has none.
-            let is_closed = rung.ready().is_read_closed();
+            // It is never read: a bell is heard by its edges.
             rung.clear_ready();
             let Some(attachment) = self.attachment.upgrade() else { return };
             attachment.look();
-            drop(attachment);
-            if is_closed {
-                return std::future::pending().await;
-            }
         }
     }
 }

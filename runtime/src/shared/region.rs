@@ -37,8 +37,8 @@ use crate::wire::beside::{HandleKind, give_all, take_all};
 #[derive(Clone)]
 pub struct Region(Arc<Attachment>);
 
-/// Pairs of bells of a region for one thing, and for many.
-const PAIRS: (usize, usize) = (1, 4);
+/// Bells of a region for one thing, and for many.
+const BELLS: (usize, usize) = (2, 8);
 
 impl Region {
     /// Makes a region with room for so many bytes of objects. How many one takes is said by its `size_in_region`.
@@ -46,16 +46,16 @@ impl Region {
     /// # Errors
     /// If the system has no memory for it, or no descriptors.
     pub fn with_capacity(bytes: usize) -> io::Result<Self> {
-        Self::make(bytes, PAIRS.1)
+        Self::make(bytes, BELLS.1)
     }
 
     /// One for a single object.
     pub(crate) fn for_one(size: usize) -> io::Result<Self> {
-        Self::make(layout::room_for(size), PAIRS.0)
+        Self::make(layout::room_for(size), BELLS.0)
     }
 
-    fn make(room: usize, pairs: usize) -> io::Result<Self> {
-        Ok(Self(Attachment::new(Arc::new(layout::make(room, pairs)?), Bells::new(pairs)?)?))
+    fn make(room: usize, bells: usize) -> io::Result<Self> {
+        Ok(Self(Attachment::new(Arc::new(layout::make(room, bells)?), Bells::new(bells)?)?))
     }
 
     /// The process ids of those that take part in it: which have a handle of something in it, this one among them.

@@ -1,6 +1,7 @@
 //! The only unsafe code: what the kernel, the linker and the C library offer no safe face for.
 #![expect(unsafe_code, reason = "this module is where it is allowed; each block says why it is sound")]
 
+mod bell;
 mod blob;
 #[cfg(all(feature = "before-main", target_env = "gnu"))]
 mod constructor;
@@ -15,6 +16,7 @@ mod overflow;
 mod shared;
 mod spawn;
 
+pub(crate) use bell::{check_bell, new_bell, ring};
 pub(crate) use blob::{SEALS, SealedBytes};
 pub(crate) use fork::{
     Fork, any_ended_child, end_of_reaped, flush_c_streams, fork, keep_ends_of_children, replace_environment,

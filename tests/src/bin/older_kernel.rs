@@ -1,4 +1,4 @@
-//! Runs a program as on an older kernel: what that has not fails as it does there.
+//! Runs a program as on an older kernel, or a smaller one: what that has not fails as it does there.
 //!
 //! ```text
 //! older_kernel 6.8 PROGRAM ARGUMENTS...
@@ -8,6 +8,7 @@
 //! |---|---|
 //! | 6.14 | the exit status of a process that was reaped, by its pidfd |
 //! | 6.8 | that, all else that `PIDFD_GET_INFO` tells, and signals to a process group by a pidfd |
+//! | small | what a kernel has for `CONFIG_CHECKPOINT_RESTORE`: to say that a timer has expired |
 #![expect(unsafe_code, reason = "there is no safe face for filters of system calls")]
 #![expect(clippy::unwrap_used, reason = "without its pretence it is of no use")]
 
@@ -21,10 +22,15 @@ use nix::libc::{
     SECCOMP_RET_ERRNO, c_int, c_long, sock_filter, sock_fprog,
 };
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
+use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
 
 /// Type and number of `PIDFD_GET_INFO`; what stands above them is a size and a direction.
 const GET_INFO: u32 = 0xff0b;
 const GET_INFO_OF_64_BYTES: u32 = 0xc040_0000 | GET_INFO;
+
+/// The same of `TFD_IOC_SET_TICKS`.
+const SET_TICKS: u32 = 0x5400;
+const SET_TICKS_OF_8_BYTES: u32 = 0x4008_0000 | SET_TICKS;
 
 const SIGNAL_PROCESS_GROUP: u32 = 4;
 
@@ -37,7 +43,8 @@ const fn argument(index: u32) -> u32 {
 
 /// What fails, and how.
 struct Lack {
-    get_info: c_int,
+    request: u32,
+    error: c_int,
     signal_to_group: Option<c_int>,
 }
 
@@ -45,8 +52,11 @@ impl Lack {
     fn of(version: &str) -> Option<Self> {
         match version {
             // It knows the request, and has nothing to tell of a process that was reaped.
-            "6.14" => Some(Self { get_info: libc::ESRCH, signal_to_group: None }),
-            "6.8" => Some(Self { get_info: libc::ENOTTY, signal_to_group: Some(libc::EINVAL) }),
+            "6.14" => Some(Self { request: GET_INFO, error: libc::ESRCH, signal_to_group: None }),
+            "6.8" => {
+                Some(Self { request: GET_INFO, error: libc::ENOTTY, signal_to_group: Some(libc::EINVAL) })
+            }
+            "small" => Some(Self { request: SET_TICKS, error: libc::ENOTTY, signal_to_group: None }),
             _ => None,
         }
     }
@@ -58,8 +68,8 @@ impl Lack {
             instruction(BPF_JMP | BPF_JEQ | BPF_K, ioctl, 0, 5),
             instruction(BPF_LD | BPF_W | BPF_ABS, argument(1), 0, 0),
             instruction(BPF_ALU | BPF_AND | BPF_K, 0xffff, 0, 0),
-            instruction(BPF_JMP | BPF_JEQ | BPF_K, GET_INFO, 0, 1),
-            fails_with(self.get_info),
+            instruction(BPF_JMP | BPF_JEQ | BPF_K, self.request, 0, 1),
+            fails_with(self.error),
             instruction(BPF_RET | BPF_K, SECCOMP_RET_ALLOW, 0, 0),
         ];
         if let Some(error) = self.signal_to_group {
@@ -77,9 +87,10 @@ impl Lack {
     /// Checks that the pretence holds.
     fn holds(&self) -> bool {
         let this = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+        let refused = if self.request == GET_INFO { get_info(&this) } else { set_ticks() };
         // This process may lead no group: that is another error.
-        let refused = signal_to_group(&this).filter(|error| *error == libc::EINVAL);
-        get_info(&this) == Some(self.get_info) && refused == self.signal_to_group
+        let not_sent = signal_to_group(&this).filter(|error| *error == libc::EINVAL);
+        refused == Some(self.error) && not_sent == self.signal_to_group
     }
 }
 
@@ -105,6 +116,15 @@ fn get_info(pidfd: &OwnedFd) -> Option<c_int> {
     let request = GET_INFO_OF_64_BYTES as libc::Ioctl;
     // SAFETY: the request says that the kernel writes 64 bytes, which there are.
     let code = unsafe { libc::ioctl(pidfd.as_raw_fd(), request, room.as_mut_ptr()) };
+    error_of(code.into())
+}
+
+fn set_ticks() -> Option<c_int> {
+    let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC).unwrap();
+    let ticks = 1_u64;
+    let request = SET_TICKS_OF_8_BYTES as libc::Ioctl;
+    // SAFETY: the request says that the kernel reads 8 bytes, which there are.
+    let code = unsafe { libc::ioctl(timer.as_raw_fd(), request, &raw const ticks) };
     error_of(code.into())
 }
 
@@ -140,14 +160,14 @@ fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
     let lack = words.next().and_then(|version| Lack::of(version.to_str()?));
     let (Some(lack), Some(program)) = (lack, words.next()) else {
-        eprintln!("older_kernel 6.8|6.14 PROGRAM ARGUMENTS...");
+        eprintln!("older_kernel 6.8|6.14|small PROGRAM ARGUMENTS...");
         return ExitCode::from(64);
     };
     if let Err(error) = install(lack.filter()) {
         eprintln!("older_kernel: cannot install a filter: {error}");
         return ExitCode::FAILURE;
     }
-    assert!(lack.holds(), "this is no older kernel");
+    assert!(lack.holds(), "this is no such kernel");
     let error = Command::new(&program).args(words).exec();
     eprintln!("older_kernel: {}: {error}", program.display());
     ExitCode::FAILURE

@@ -70,23 +70,9 @@ impl Counter {
                         return;
                     }
                     let Some(errand) = self.errand(id, count, weight(&packet, count)).await else { return };
-                    let (key, deaths, is_cancelled) = (0, 0, false);
                     let (which, refused) = self.which(function);
-                    let (name, replies) = (None, errand);
-                    let job = Job {
-                        which,
-                        name,
-                        packet,
-                        count,
-                        key,
-                        timeout,
-                        limits,
-                        retries,
-                        deaths,
-                        is_cancelled,
-                        replies,
-                    };
-                    self.submit(job, refused);
+                    let job = Job::new(which, packet, limits, errand);
+                    self.submit(Job { count, timeout, retries, ..job }, refused);
                 }
                 Request::GiveUp { id } => {
                     let errand = self.errands.state().remove(id);

@@ -11,6 +11,7 @@ use super::*;
 use crate::error::Stage;
 use crate::pipe::simplex_with;
 use crate::pool::draft::ENOUGH;
+use crate::pool::job::Waits;
 use crate::pool::which::Which;
 
 /// A pool that keeps the jobs that it is given, and does none of them by itself.
@@ -116,18 +117,6 @@ fn list(id: u64, count: u32, packet: Packet) -> Request {
     Request::Job { id, function: function(), count, timeout, limits, retries, packet: packet.into() }
 }
 
-/// Who waits, and what has come.
-#[derive(Debug, Default)]
-struct Waits(Mutex<Vec<Outcome>>);
-
-impl Replies for Waits {
-    fn deliver(&self, outcomes: Vec<Outcome>) {
-        self.0.lock().unwrap().extend(outcomes);
-    }
-
-    fn placed(&self, _: u64, _: Option<u32>) {}
-}
-
 /// A pool, and a handle of it that is elsewhere.
 fn from_afar() -> (Arc<Keeps>, Far) {
     let (requests, asked) = simplex_with(Limits::DEFAULT).unwrap();
@@ -139,10 +128,8 @@ fn from_afar() -> (Arc<Keeps>, Far) {
 
 /// A job of as many items as there are bytes in it, if it is a list, for somebody who calls it this.
 fn asked(whose: &Arc<Waits>, key: u64, count: u32, packet: Packet) -> Job {
-    let replies: Arc<dyn Replies> = Arc::clone(whose) as _;
-    let (which, name) = (Which::Ours(nothing().into_plan().entry), None);
-    let (timeout, limits, retries, deaths, is_cancelled) = (None, Limits::DEFAULT, 0, 0, false);
-    Job { which, name, packet, count, key, timeout, limits, retries, deaths, is_cancelled, replies }
+    let which = Which::Ours(nothing().into_plan().entry);
+    Job { count, key, ..Job::new(which, packet, Limits::DEFAULT, Arc::clone(whose) as _) }
 }
 
 async fn until(mut is_so: impl FnMut() -> bool) {

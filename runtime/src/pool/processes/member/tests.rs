@@ -1,11 +1,11 @@
 //! What a pool does about a worker, which these tests play by hand.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::*;
 use crate::pipe::{Receiver, simplex_with};
 use crate::pool::builder::Builder;
-use crate::pool::job::{Outcome, Post, Replies};
+use crate::pool::job::{Post, Replies, Waits};
 use crate::pool::processes::letter::Mark;
 use crate::pool::which::Function;
 use crate::process::Process;
@@ -13,18 +13,6 @@ use crate::process::Process;
 #[procession_macros::process(crate = crate)]
 async fn lives() {
     std::future::pending().await
-}
-
-/// Who waits for a job, and what has come.
-#[derive(Debug, Default)]
-struct Waits(Mutex<Vec<Outcome>>);
-
-impl Replies for Waits {
-    fn deliver(&self, outcomes: Vec<Outcome>) {
-        self.0.lock().unwrap().extend(outcomes);
-    }
-
-    fn placed(&self, _: u64, _: Option<u32>) {}
 }
 
 /// A worker, of which there is a process that does nothing, and its side of the board.
@@ -50,19 +38,8 @@ impl Worker {
     /// Gives it a job of one item.
     fn place(&mut self) -> (Arc<dyn Replies>, u16) {
         let replies: Arc<dyn Replies> = Arc::<Waits>::default();
-        let job = Job {
-            which: Which::Ours(lives().into_plan().entry),
-            name: None,
-            packet: Packet::default(),
-            count: 1,
-            key: 0,
-            timeout: None,
-            limits: Limits::DEFAULT,
-            retries: 0,
-            deaths: 0,
-            is_cancelled: false,
-            replies: Arc::clone(&replies),
-        };
+        let which = Which::Ours(lives().into_plan().entry);
+        let job = Job::new(which, Packet::default(), Limits::DEFAULT, Arc::clone(&replies));
         assert!(self.member.place(job).is_none());
         (replies, self.member.order.back().unwrap().0)
     }
