@@ -9,10 +9,11 @@ use nix::unistd::{SysconfVar, sysconf};
 /// Whether it pays to look again for a moment: where the other side runs on another core and answers at once, sleeping and being
 /// woken takes twenty times as long as the answer. Where it shares this core, it does not answer before this one sleeps.
 ///
-/// So it is found out: a long look now and then, as seldom as it has failed; and short ones for as long as they succeed.
+/// So it is found out: a long look now and then, as seldom as it has failed; and short ones for as long as they succeed. A few that
+/// fail in a row are enough for a long one again: after a pause the two sides find each other by that.
 #[derive(Debug, Default)]
 pub(crate) struct Spin {
-    /// How many short looks may fail.
+    /// Above zero as long as there are short looks: one that succeeds adds to it, one that fails takes most of it.
     credit: AtomicU32,
     /// How many waits there were since the last long look, and how many there are to be, as a power of two.
     skipped: AtomicU32,
@@ -21,9 +22,9 @@ pub(crate) struct Spin {
 
 const SHORT: Duration = Duration::from_micros(3);
 /// As long as it takes to wake a process on another core, and to hear from it.
-const LONG: Duration = Duration::from_micros(60);
+const LONG: Duration = Duration::from_micros(100);
 const CREDIT: u32 = 16;
-const MOST: u32 = 10;
+const MOST: u32 = 11;
 
 /// Whether anybody can run while this process does: this one may be kept on one core, and the other side on another.
 static HAS_CORES: LazyLock<bool> =
@@ -38,7 +39,7 @@ impl Spin {
         let credit = self.credit.load(Relaxed);
         if credit > 0 {
             let change =
-                if look_for(SHORT, is_there) { credit.saturating_add(1).min(CREDIT) } else { credit - 1 };
+                if look_for(SHORT, is_there) { credit.saturating_add(1).min(CREDIT) } else { credit / 4 };
             self.credit.store(change, Relaxed);
             return;
         }
