@@ -373,6 +373,27 @@ isolated! {
         assert_eq!(closes_over_a_list(Pool::builder().workers(1).local().build().await.unwrap()).await, None);
     }
 
+    /// What is lost while a pool drains without what waits has had its last try, however many were left.
+    async fn lost_after_what_waits_was_cancelled() {
+        for chunk in [1, 8] {
+            let (pool, place) = (Pool::new(1).await.unwrap(), Place::new());
+            let path = &place.0;
+            let call = |n| first_waits(n, path.clone());
+            let mut values = pool.map(call, 0..8).chunk(chunk).in_flight(8).retry(5).ordered();
+            assert!(values.next().now_or_never().is_none());
+            eventually_async(20 * SECOND, || place.has_started()).await;
+            let worker = pool.stats().workers[0].pid;
+            let mut close = pool.close().cancel_pending();
+            assert!((&mut close).now_or_never().is_none(), "the first is under way");
+            kill(worker);
+            let values: Vec<_> = in_time(values.collect::<Vec<_>>()).await;
+            in_time(close).await.unwrap();
+            let causes: Vec<_> = values.into_iter().map(|value| value.unwrap_err()).collect();
+            assert_eq!((causes.len(), causes[0].signal()), (8, Some(9)), "{causes:?}");
+            assert!(causes[1..].iter().all(|error| *error.cause() == Cause::Cancelled), "{causes:?}");
+        }
+    }
+
     /// Workers that fail again and again are started more and more slowly, and then no more: who waits is told.
     async fn restarts_have_a_limit() {
         let (recipe, made) = failing(u32::MAX);

@@ -158,8 +158,6 @@ pub(super) fn single(
     plan.check_that_it_is_a_task()?;
     let packet = plan.sendable_arguments()?;
     plan.forget_handles();
-    let (which, timeout, limits) = (Which::Ours(plan.entry), plan.timeout, plan.limits);
-    let (count, deaths, is_cancelled) = (1, 0, false);
-    let name = plan.name.as_deref().map(Arc::from);
-    Ok(Job { which, name, packet, count, key, timeout, limits, retries, deaths, is_cancelled, replies })
+    let job = Job::new(Which::Ours(plan.entry), packet, plan.limits, replies);
+    Ok(Job { name: plan.name.as_deref().map(Arc::from), key, timeout: plan.timeout, retries, ..job })
 }
