@@ -33,28 +33,32 @@ static HAS_CORES: LazyLock<bool> =
 impl Spin {
     /// Looks for something that is not there yet, if that pays.
     pub(crate) fn look(&self, is_there: impl Fn() -> bool) {
-        if !*HAS_CORES {
-            return;
+        if *HAS_CORES && let Some(time) = self.next() {
+            self.learn(time, look_for(time, is_there));
         }
-        let credit = self.credit.load(Relaxed);
-        if credit > 0 {
-            let change =
-                if look_for(SHORT, is_there) { credit.saturating_add(1).min(CREDIT) } else { credit / 4 };
-            self.credit.store(change, Relaxed);
-            return;
+    }
+
+    /// How long this wait is to look, if at all.
+    fn next(&self) -> Option<Duration> {
+        if self.credit.load(Relaxed) > 0 {
+            return Some(SHORT);
         }
-        let (skipped, power) = (self.skipped.load(Relaxed) + 1, self.power.load(Relaxed));
-        if skipped < 1 << power {
-            self.skipped.store(skipped, Relaxed);
-            return;
-        }
-        self.skipped.store(0, Relaxed);
-        if look_for(LONG, is_there) {
-            self.credit.store(CREDIT, Relaxed);
-            self.power.store(0, Relaxed);
-        } else {
-            self.power.store((power + 1).min(MOST), Relaxed);
-        }
+        let skipped = self.skipped.load(Relaxed) + 1;
+        let is_due = skipped >= 1 << self.power.load(Relaxed);
+        self.skipped.store(if is_due { 0 } else { skipped }, Relaxed);
+        is_due.then_some(LONG)
+    }
+
+    fn learn(&self, time: Duration, has_come: bool) {
+        let (credit, power) = (self.credit.load(Relaxed), self.power.load(Relaxed));
+        let (credit, power) = match (time, has_come) {
+            (SHORT, true) => (credit.saturating_add(1).min(CREDIT), power),
+            (SHORT, false) => (credit / 4, power),
+            (_, true) => (CREDIT, 0),
+            (_, false) => (0, (power + 1).min(MOST)),
+        };
+        self.credit.store(credit, Relaxed);
+        self.power.store(power, Relaxed);
     }
 }
 
@@ -70,5 +74,43 @@ fn look_for(time: Duration, is_there: impl Fn() -> bool) -> bool {
         if began.elapsed() > time {
             return false;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the next waits do, if what they look for comes as often as that says.
+    fn waits(spin: &Spin, number: usize, comes: impl Fn(Duration) -> bool) -> Vec<Option<Duration>> {
+        let one = |_| spin.next().inspect(|time| spin.learn(*time, comes(*time)));
+        (0..number).map(one).collect()
+    }
+
+    #[test]
+    fn what_never_pays_becomes_rare() {
+        let spin = Spin::default();
+        let looks: Vec<_> = waits(&spin, 100_000, |_| false).into_iter().flatten().collect();
+        // One, and after each power of two another, up to the longest pause.
+        assert!(looks.len() < 12 + 100_000 / (1 << MOST), "{}", looks.len());
+        assert!(looks.iter().all(|time| *time == LONG));
+    }
+
+    #[test]
+    fn what_pays_is_looked_for_each_time() {
+        let spin = Spin::default();
+        let looks = waits(&spin, 1000, |_| true);
+        assert_eq!(looks[0], Some(LONG));
+        assert!(looks[1..].iter().all(|time| *time == Some(SHORT)));
+    }
+
+    /// After a pause short looks find nothing, and the other side is found again by a long one soon.
+    #[test]
+    fn the_other_side_is_found_again() {
+        let spin = Spin::default();
+        waits(&spin, 100, |_| true);
+        let looks = waits(&spin, 4, |time| time == LONG);
+        assert_eq!(looks, [Some(SHORT), Some(SHORT), Some(SHORT), Some(LONG)]);
+        assert_eq!(spin.next(), Some(SHORT));
     }
 }
