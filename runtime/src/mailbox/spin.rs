@@ -10,14 +10,17 @@ use nix::unistd::{SysconfVar, sysconf};
 /// woken takes twenty times as long as the answer. Where it shares this core, it does not answer before this one sleeps.
 ///
 /// So it is found out: a long look now and then, as seldom as it has failed; and short ones for as long as they succeed. A few that
-/// fail in a row are enough for a long one again: after a pause the two sides find each other by that.
-#[derive(Debug, Default)]
+/// fail in a row are enough for a long one again: after a pause the two sides find each other by that. Where long ones alone
+/// succeed, time after time, it is as if they had failed.
+#[derive(Debug)]
 pub(crate) struct Spin {
     /// Above zero as long as there are short looks: one that succeeds adds to it, one that fails takes most of it.
     credit: AtomicU32,
     /// How many waits there were since the last long look, and how many there are to be, as a power of two.
     skipped: AtomicU32,
     power: AtomicU32,
+    /// How many more long looks have succeeded than short ones.
+    tries: AtomicU32,
 }
 
 const SHORT: Duration = Duration::from_micros(3);
@@ -25,10 +28,20 @@ const SHORT: Duration = Duration::from_micros(3);
 const LONG: Duration = Duration::from_micros(100);
 const CREDIT: u32 = 16;
 const MOST: u32 = 11;
+const TRIES: u32 = 32;
+/// What is waited for a few times only is not looked for at all.
+const FIRST: u32 = 3;
 
 /// Whether anybody can run while this process does: this one may be kept on one core, and the other side on another.
 static HAS_CORES: LazyLock<bool> =
     LazyLock::new(|| matches!(sysconf(SysconfVar::_NPROCESSORS_ONLN), Ok(Some(cores)) if cores > 1));
+
+impl Default for Spin {
+    fn default() -> Self {
+        let (credit, skipped, tries) = Default::default();
+        Self { credit, skipped, power: AtomicU32::new(FIRST), tries }
+    }
+}
 
 impl Spin {
     /// Looks for something that is not there yet, if that pays.
@@ -50,14 +63,16 @@ impl Spin {
     }
 
     fn learn(&self, time: Duration, has_come: bool) {
-        let (credit, power) = (self.credit.load(Relaxed), self.power.load(Relaxed));
-        let (credit, power) = match (time, has_come) {
-            (SHORT, true) => (credit.saturating_add(1).min(CREDIT), power),
-            (SHORT, false) => (credit / 4, power),
-            (_, true) => (CREDIT, 0),
-            (_, false) => (0, (power + 1).min(MOST)),
+        let [credit, tries, power] = [&self.credit, &self.tries, &self.power].map(|word| word.load(Relaxed));
+        let (credit, tries, power) = match (time, has_come) {
+            (SHORT, true) => (credit.saturating_add(1).min(CREDIT), tries.saturating_sub(1), 0),
+            (SHORT, false) => (credit / 4, tries, power),
+            (_, true) if tries < TRIES => (CREDIT, tries + 1, 0),
+            (_, true) => (0, 0, MOST),
+            (_, false) => (0, tries, (power + 1).min(MOST)),
         };
         self.credit.store(credit, Relaxed);
+        self.tries.store(tries, Relaxed);
         self.power.store(power, Relaxed);
     }
 }
@@ -88,20 +103,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_waited_for_a_few_times_is_not_looked_for() {
+        assert_eq!(waits(&Spin::default(), 7, |_| true), [None; 7]);
+    }
+
+    #[test]
     fn what_never_pays_becomes_rare() {
         let spin = Spin::default();
         let looks: Vec<_> = waits(&spin, 100_000, |_| false).into_iter().flatten().collect();
-        // One, and after each power of two another, up to the longest pause.
-        assert!(looks.len() < 12 + 100_000 / (1 << MOST), "{}", looks.len());
+        // One after each power of two, up to the longest pause.
+        assert!(looks.len() <= 9 + 100_000 / (1 << MOST), "{}", looks.len());
         assert!(looks.iter().all(|time| *time == LONG));
+    }
+
+    /// Whatever comes too late for a short look, and soon enough for a long one.
+    #[test]
+    fn what_long_looks_alone_find_becomes_rare() {
+        let looks = waits(&Spin::default(), 100_000, |time| time == LONG);
+        let count = |time| looks.iter().filter(|look| **look == Some(time)).count();
+        let pauses = 1 + 100_000 / (1 << MOST);
+        assert!(count(LONG) <= pauses * (TRIES as usize + 1), "{}", count(LONG));
+        assert!(count(SHORT) <= 3 * count(LONG), "{}", count(SHORT));
     }
 
     #[test]
     fn what_pays_is_looked_for_each_time() {
-        let spin = Spin::default();
-        let looks = waits(&spin, 1000, |_| true);
-        assert_eq!(looks[0], Some(LONG));
-        assert!(looks[1..].iter().all(|time| *time == Some(SHORT)));
+        let looks = waits(&Spin::default(), 1000, |_| true);
+        assert_eq!(looks[7], Some(LONG));
+        assert!(looks[8..].iter().all(|time| *time == Some(SHORT)));
     }
 
     /// After a pause short looks find nothing, and the other side is found again by a long one soon.
