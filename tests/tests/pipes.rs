@@ -504,7 +504,7 @@ isolated! {
         let killed = Instant::now();
         let error = in_time(receiver.recv()).await.unwrap_err();
         assert!(matches!(error, RecvError::CutOff), "{error:?}");
-        assert!(killed.elapsed() < patience(SECOND));
+        assert!(killed.elapsed() < patience(10 * SECOND));
         assert!(error.ends_the_pipe());
         assert!(in_time(receiver.recv()).await.unwrap().is_none());
     }
@@ -524,7 +524,7 @@ isolated! {
         let killed = Instant::now();
         let error = in_time(receiver.recv()).await.unwrap_err();
         assert!(matches!(error, RecvError::CutOff), "{error:?}");
-        assert!(killed.elapsed() < patience(SECOND));
+        assert!(killed.elapsed() < patience(10 * SECOND));
         in_time(child.wait()).await.unwrap();
     }
 

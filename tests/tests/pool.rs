@@ -196,7 +196,7 @@ isolated! {
         drop(run);
         assert_ne!(in_time(pool.run(pid())).await.unwrap(), worker);
         gone(worker).await;
-        assert!(begun.elapsed() < patience(SECOND));
+        assert!(begun.elapsed() < patience(10 * SECOND));
         assert_eq!(in_time(never_started.recv()).await.unwrap(), None);
         in_time(pool.close()).await.unwrap();
     }
@@ -337,7 +337,7 @@ isolated! {
             let begun = Instant::now();
             let values = in_time(try_join_all((0..10).map(|_| pool.run(square(n))))).await.unwrap();
             assert_eq!(values, [n * n; 10]);
-            assert!(begun.elapsed() < patience(2 * SECOND));
+            assert!(begun.elapsed() < patience(10 * SECOND));
         }
         in_time(pool.close()).await.unwrap();
     }
@@ -407,7 +407,7 @@ isolated! {
         assert!(tasks.next().now_or_never().is_none());
         let begun = Instant::now();
         in_time(pool.kill()).await;
-        assert!(begun.elapsed() < patience(SECOND), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < patience(10 * SECOND), "{:?}", begun.elapsed());
         while let Some(ended) = tasks.next().await {
             let cause = ended.unwrap_err().cause().clone();
             assert!(matches!(cause, Cause::Cancelled | Cause::Closed), "{cause}");

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use procession::pool::{self, Builder};
+use procession::shared::Barrier;
 use procession::{Cause, Failure, Pool, process};
 use procession_tests::{in_time, isolated};
 use tokio::time::sleep;
@@ -38,6 +39,11 @@ async fn forever() {
 async fn pause(time: Duration) -> u64 {
     sleep(time).await;
     1
+}
+
+#[process]
+async fn meets(barrier: Barrier) -> bool {
+    barrier.wait().await.is_ok()
 }
 
 struct Model(String);
@@ -152,6 +158,17 @@ async fn beginnings(builder: Builder) {
     in_time(pool.close()).await.unwrap();
 }
 
+/// Two that wait for each other have a worker each, however they were handed over.
+async fn meetings(builder: Builder) {
+    let pool = builder.build().await.unwrap();
+    let barrier = Barrier::new(2).unwrap();
+    for _ in 0..200 {
+        let met = in_time(pool.map(|()| meets(barrier.clone()), [(); 2]).in_flight(2)).await.unwrap();
+        assert_eq!(met, [true; 2]);
+    }
+    in_time(pool.close()).await.unwrap();
+}
+
 fn processes() -> Builder {
     Pool::builder().workers(2)
 }
@@ -179,6 +196,15 @@ isolated! {
 
     async fn beginnings_by_processes() {
         beginnings(processes()).await;
+    }
+
+    async fn meetings_by_processes() {
+        meetings(processes()).await;
+    }
+
+    #[once]
+    async fn meetings_by_threads() {
+        meetings(threads()).await;
     }
 
     #[once]

@@ -70,6 +70,13 @@ fn begins(well: bool) -> Result<(), Failure> {
 }
 
 #[process]
+async fn begins_for_ever(for_ever: bool) {
+    if for_ever {
+        std::future::pending().await
+    }
+}
+
+#[process]
 fn begins_slowly() {
     std::thread::sleep(Duration::from_millis(700));
 }
@@ -394,6 +401,52 @@ isolated! {
         }
     }
 
+    /// Workers that were told to leave before they had done anything have not failed, however many they are.
+    async fn unused_workers_leave_well() {
+        let pool = Pool::new(9).await.unwrap();
+        in_time(pool.close()).await.unwrap();
+        let pool = Pool::new(9).await.unwrap();
+        in_time(pool.kill()).await;
+        in_time(pool.close()).await.unwrap();
+        assert_eq!(*in_time(pool.map(square, 0..3)).await.unwrap_err().cause(), Cause::Closed);
+        assert_eq!(children(), 0);
+    }
+
+    /// Nor is it a storm of restarts when all end at once that have never been restarted.
+    async fn unused_workers_are_replaced() {
+        let pool = Pool::new(9).await.unwrap();
+        let workers: Vec<u32> = pool.stats().workers.iter().map(|worker| worker.pid).collect();
+        workers.iter().for_each(|worker| kill(*worker));
+        eventually_async(20 * SECOND, || workers.iter().all(|worker| info(*worker).is_none())).await;
+        assert_eq!(in_time(pool.run(square(7))).await.unwrap(), 49);
+        eventually_async(20 * SECOND, || pool.stats().workers.len() == 9).await;
+        in_time(pool.close()).await.unwrap();
+    }
+
+    /// A worker that is being started when nobody needs it any more is not waited for.
+    async fn close_does_not_wait_for_starts() {
+        let begun = Arc::new(AtomicU32::new(0));
+        let first_begins = |first: u32| {
+            begun.store(0, Relaxed);
+            let begun = Arc::clone(&begun);
+            move || begins_for_ever(begun.fetch_add(1, Relaxed) >= first)
+        };
+        let spare = Pool::builder().workers(1).warm(1).init(first_begins(1)).build().await.unwrap();
+        eventually_async(20 * SECOND, || begun.load(Relaxed) == 2).await;
+        assert_eq!(in_time(spare.run(square(3))).await.unwrap(), 9);
+        in_time(spare.close()).await.unwrap();
+        for cancels in [false, true] {
+            let pool = Pool::builder().workers(0..=1).init(first_begins(0)).build().await.unwrap();
+            let mut run = pool.run(square(3));
+            assert!((&mut run).now_or_never().is_none());
+            eventually_async(20 * SECOND, || begun.load(Relaxed) == 1).await;
+            drop(run);
+            let close = pool.close();
+            in_time(if cancels { close.cancel_pending() } else { close }).await.unwrap();
+        }
+        assert_eq!(children(), 0);
+    }
+
     /// Workers that fail again and again are started more and more slowly, and then no more: who waits is told.
     async fn restarts_have_a_limit() {
         let (recipe, made) = failing(u32::MAX);
@@ -565,7 +618,7 @@ isolated! {
                 }
             };
             eventually_async(10 * SECOND, || info(worker).is_none()).await;
-            assert!(begun.elapsed() < patience(SECOND), "{way}: {:?}", begun.elapsed());
+            assert!(begun.elapsed() < patience(10 * SECOND), "{way}: {:?}", begun.elapsed());
             assert_ne!(in_time(pool.run(pid())).await.unwrap(), worker);
         }
         in_time(pool.close()).await.unwrap();

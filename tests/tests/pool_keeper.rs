@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt};
 use procession::pipe::{Receiver, Sender};
 use procession::pool::WorkerState;
 use procession::{Failure, Pool, process, simplex};
@@ -69,6 +69,29 @@ isolated! {
         let (used, starts) = (used() - before, begun.load(Relaxed) - starts);
         assert!(used < Duration::from_millis(300) && starts <= 4, "{used:?} for {starts} starts");
         assert_eq!(in_time(pool.run(pid())).await.unwrap(), workers[2]);
+        pool.kill().await;
+    }
+
+    /// The same beside one that works: what it does says nothing of those that are started.
+    async fn a_pause_between_starts_is_one_beside_work() {
+        let begun = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&begun);
+        let init = move || begins(counter.fetch_add(1, Relaxed) >= 3);
+        let pool = Pool::builder().workers(3).init(init).build().await.unwrap();
+        let workers: Vec<u32> = pool.stats().workers.iter().map(|worker| worker.pid).collect();
+        let mut pids = pool.map(|_| pid(), 0..).unordered();
+        send(workers[0], Signal::KILL);
+        send(workers[1], Signal::KILL);
+        let work = async { while pids.next().await.is_some() {} };
+        let starts = async {
+            eventually_async(20 * SECOND, || begun.load(Relaxed) >= 8).await;
+            let before = begun.load(Relaxed);
+            sleep(SECOND).await;
+            begun.load(Relaxed) - before
+        };
+        let starts = tokio::select! { () = work => 0, starts = starts => starts };
+        assert!((1..=4).contains(&starts), "{starts}");
+        drop(pids);
         pool.kill().await;
     }
 

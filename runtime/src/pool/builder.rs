@@ -19,6 +19,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many tasks a worker may have at a time.
 const MOST: usize = 256;
 
+/// As many processes as a system can have: `PID_MAX_LIMIT`, see `proc_sys_kernel(5)`.
+const PROCESSES: usize = 1 << 22;
+
 /// What a pool is to be, before its workers start: made by [`Pool::builder`].
 ///
 /// # Examples
@@ -183,7 +186,7 @@ impl Builder {
         self
     }
 
-    /// Replaces a worker, after the task that it is in, when its resident memory is found to exceed so many bytes.
+    /// Replaces a worker, after the task that it is in, or the item of a map, when its resident memory is found to exceed so many bytes.
     ///
     /// It is looked at when results come, every few milliseconds at most, and is no limit on what a task may take: that is the system's to enforce.
     pub fn max_rss(mut self, bytes: u64) -> Self {
@@ -198,7 +201,7 @@ impl Builder {
     }
 
     /// Sets how many `async` tasks each worker has at a time, at most 256; one if nothing is said. A plain `fn` has its worker for itself all the
-    /// same.
+    /// same: tasks that had started there stand still meanwhile, and their time limits do not.
     ///
     /// It is for tasks that wait: for the network, for a file, for another process. One that computes is better alone.
     ///
@@ -284,6 +287,9 @@ impl Builder {
         }
         if !(1..=MOST).contains(&settings.concurrency) {
             return refuse(&format!("a worker has one task at a time, or up to {MOST}"));
+        }
+        if settings.least.saturating_add(settings.warm) > PROCESSES {
+            return refuse("a pool starts with fewer workers than a system can have");
         }
         if settings.max_tasks == Some(0) {
             return refuse("a worker that may do no task is none");

@@ -10,7 +10,7 @@ use bytes::Buf;
 use tokio::task::coop::poll_proceed;
 
 use super::Shared;
-use super::draft::Draft;
+use super::draft::{Draft, ENOUGH};
 use super::inbox::Inbox;
 use super::job::{Outcome, Replies};
 use super::source::{Drawn, Source};
@@ -23,6 +23,9 @@ const CHUNK: Duration = Duration::from_micros(500);
 
 /// The most items that a job has if nobody says how many.
 const MOST: u64 = 4096;
+
+/// The most that it has if somebody does: of items that are nothing but their length.
+const LONGEST: u64 = (ENOUGH / size_of::<u32>()) as u64;
 
 /// How long the items are to take that are under way for each worker.
 const AHEAD: Duration = Duration::from_millis(4);
@@ -69,6 +72,8 @@ pub(super) struct Course<'a, T> {
     /// Those of the collected ones that were given.
     pub(super) values: Vec<T>,
     arrived: u64,
+    /// How many of them progress was told of.
+    reported: u64,
     /// The time that an item takes, in nanoseconds, once one is known.
     pace: Option<u64>,
 }
@@ -89,6 +94,7 @@ impl<'a, T> Course<'a, T> {
             given: 0,
             values: Vec::new(),
             arrived: 0,
+            reported: 0,
             pace: None,
         }
     }
@@ -159,6 +165,7 @@ impl<'a, T> Course<'a, T> {
         for outcome in std::mem::take(&mut self.draft.failed) {
             self.arrive(outcome, order);
         }
+        self.report();
         true
     }
 
@@ -168,13 +175,17 @@ impl<'a, T> Course<'a, T> {
             || {
                 let by_pace = self.pace.map_or(1, |pace| CHUNK.as_nanos() as u64 / pace.max(1));
                 // So many for each that none waits long for another's last.
-                let by_number = self.source.left().map_or(MOST, |left| left as u64 / (4 * width));
+                let by_number = self.source.left().map_or(MOST, |left| left as u64 / width.saturating_mul(4));
                 by_pace.min(by_number).clamp(1, MOST)
             },
-            |chunk| chunk.max(1) as u64,
+            |chunk| (chunk as u64).clamp(1, LONGEST),
         );
         let most = self.options.in_flight.map_or(u64::MAX, |most| most as u64);
-        if self.options.chunk.is_some() { chunk.min(most) } else { chunk.min((most / (2 * width)).max(1)) }
+        if self.options.chunk.is_some() {
+            chunk.min(most)
+        } else {
+            chunk.min((most / width.saturating_mul(2)).max(1))
+        }
     }
 
     /// How many items may be under way.
@@ -185,7 +196,7 @@ impl<'a, T> Course<'a, T> {
         let (least, most) = ITEMS;
         let items =
             self.pace.map_or(least, |pace| (AHEAD.as_nanos() as u64 / pace.max(1)).clamp(least, most));
-        width * items.max(4 * self.draft.chunk as u64)
+        width.saturating_mul(items.max(4 * self.draft.chunk as u64))
     }
 
     fn arrive(&mut self, outcome: Outcome, order: Order) {
@@ -249,8 +260,18 @@ impl<'a, T> Course<'a, T> {
         Some(next)
     }
 
+    /// Gives up whatever is under way, and draws nothing any more.
+    pub(super) fn cancel(&mut self) {
+        if self.arrived < self.draft.next {
+            let whose: Arc<dyn Replies> = Arc::clone(&self.inbox) as _;
+            self.shared.backend.give_up(&whose, None);
+        }
+        (self.has_ended, self.arrived) = (true, self.draft.next);
+    }
+
     fn report(&mut self) {
-        if let Some(report) = &mut self.options.on_progress {
+        if let Some(report) = self.options.on_progress.as_mut().filter(|_| self.arrived > self.reported) {
+            self.reported = self.arrived;
             report(self.arrived);
         }
     }
@@ -258,9 +279,6 @@ impl<'a, T> Course<'a, T> {
 
 impl<T> Drop for Course<'_, T> {
     fn drop(&mut self) {
-        if self.arrived < self.draft.next {
-            let whose: Arc<dyn Replies> = Arc::clone(&self.inbox) as _;
-            self.shared.backend.give_up(&whose, None);
-        }
+        self.cancel();
     }
 }

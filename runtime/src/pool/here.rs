@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::FutureExt;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::runtime::Builder;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -73,7 +74,7 @@ impl Here {
         let state = Mutex::new(State { workers, ..State::default() });
         let room = Room { settings, state, wanted: Notify::new(), ended: CancellationToken::new() };
         let here = Self(Arc::new(room));
-        let mut ready = Vec::new();
+        let mut ready = FuturesUnordered::new();
         for number in 1..=workers {
             let (say, hear) = oneshot::channel();
             ready.push(hear);
@@ -82,19 +83,21 @@ impl Here {
             if let Err(error) = thread.spawn(move || member.live(say)) {
                 // Those that have no thread are gone already.
                 (number..=workers).for_each(|_| here.0.leave());
-                here.start_kill();
                 return Err(failed(Cause::system(Stage::Setup, "cannot start a thread", &error)));
             }
         }
-        for ready in join_all(ready).await {
+        while let Some(ready) = ready.next().await {
             let gone = || Cause::StatusLost { reason: "its thread has ended".into() };
-            if let Err(cause) = ready.map_err(|_gone| gone()).flatten() {
-                here.start_kill();
-                here.ended().await;
-                return Err(failed(cause));
-            }
+            ready.map_err(|_gone| gone()).flatten().map_err(failed)?;
         }
         Ok(here)
+    }
+}
+
+/// Also where one of them could not be had, or nobody waits for them any more.
+impl Drop for Here {
+    fn drop(&mut self) {
+        self.start_kill();
     }
 }
 
@@ -113,6 +116,10 @@ impl Room {
                     let (stop, given_up, is_cancelled) = Default::default();
                     let running = Arc::new(Running { job, stop, given_up, is_cancelled });
                     state.running.push(Arc::clone(&running));
+                    // One that is told of several jobs tells the next.
+                    if !state.queue.is_empty() {
+                        self.wanted.notify_one();
+                    }
                     return Some(running);
                 }
                 if state.is_closed {
@@ -205,7 +212,7 @@ impl Backend for Here {
     }
 
     fn width(&self) -> usize {
-        self.0.settings.most * self.0.settings.concurrency
+        self.0.settings.most.saturating_mul(self.0.settings.concurrency)
     }
 
     fn unfinished(&self) -> usize {

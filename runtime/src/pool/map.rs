@@ -252,7 +252,13 @@ impl<T> Future for Map<'_, T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let course = &mut self.course;
         while let Some(value) = ready!(course.poll_next(context, Order::Collected)) {
-            course.values.push(value?);
+            match value {
+                Ok(value) => course.values.push(value),
+                Err(error) => {
+                    course.cancel();
+                    return Poll::Ready(Err(error));
+                }
+            }
         }
         Poll::Ready(Ok(std::mem::take(&mut course.values)))
     }

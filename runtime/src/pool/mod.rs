@@ -263,7 +263,7 @@ impl Pool {
 
     fn of(backend: Arc<dyn Backend>, limits: Limits) -> Self {
         let (each, least) = QUEUE;
-        let room = (backend.width() * each).max(least);
+        let room = backend.width().saturating_mul(each).clamp(least, Semaphore::MAX_PERMITS);
         let queue = Arc::new(Semaphore::new(room));
         Self {
             handle: Arc::new(Handle {

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::serve::{FUNCTIONS, LONGEST, MOST_ITEMS, UNSENT, is_list};
 use super::*;
+use crate::Pool;
 use crate::error::Stage;
 use crate::pipe::simplex_with;
 use crate::pool::draft::ENOUGH;
@@ -124,6 +125,20 @@ fn from_afar() -> (Arc<Keeps>, Far) {
     let pool = Arc::<Keeps>::default();
     tokio::spawn(serve(Arc::clone(&pool) as _, asked, tell));
     (pool, Far::new(Ends { requests, answers, width: 1 }).unwrap())
+}
+
+/// A process may say that its pool is as wide as it likes.
+#[tokio::test]
+async fn a_width_that_is_none() {
+    for width in [0, 1 << 56, u64::MAX] {
+        let (requests, _asked) = simplex_with(Limits::DEFAULT).unwrap();
+        let (_tell, answers) = simplex_with(Limits::DEFAULT).unwrap();
+        let far = Far::new(Ends { requests, answers, width }).unwrap();
+        let pool = Pool::of(Arc::new(far), Limits::DEFAULT);
+        let items = pool.map(|()| nothing(), [(); 3]);
+        drop(timeout(Duration::from_millis(10), items).await);
+        drop(timeout(Duration::from_millis(10), pool.map(|()| nothing(), [(); 3]).chunk(2)).await);
+    }
 }
 
 /// A job of as many items as there are bytes in it, if it is a list, for somebody who calls it this.

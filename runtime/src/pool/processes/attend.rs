@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::select;
 use tokio::time::{sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::board::{Board, Side, Sleep};
 use super::desk::Lot;
 use super::letter::Answer;
 use super::member::{Beginning, HUNG_UP, Member, hung_up};
-use super::office::Office;
+use super::office::{Office, Start};
 use super::scales::Scales;
 use super::work::{First, work};
 use crate::control::Control;
@@ -30,8 +31,8 @@ use crate::process::Process;
 /// Keeps a pool until nothing is left of it.
 pub(super) async fn keep(office: Arc<Office>, control: &'static Control) {
     while let Some((next, starts)) = office.keep() {
-        for number in starts {
-            control.run(attend(Arc::clone(&office), number));
+        for start in starts {
+            control.run(attend(Arc::clone(&office), start));
         }
         select! {
             () = office.keeper_is_wanted() => {}
@@ -53,16 +54,17 @@ const TICK: Duration = Duration::from_millis(1);
 type Running = Process<Result<(), String>>;
 
 /// Starts a worker, hears it, and sees it off.
-async fn attend(office: Arc<Office>, number: u64) {
+async fn attend(office: Arc<Office>, start: Start) {
+    let Start { number, unwanted } = start;
     let mut answers = None;
     // What makes the call of `init`, and what reads its error, is the user's.
-    let hired = AssertUnwindSafe(hire(&office, number, &mut answers)).catch_unwind().await;
+    let hired = AssertUnwindSafe(hire(&office, number, &unwanted, &mut answers)).catch_unwind().await;
     let hired = hired.unwrap_or_else(|payload| Err(made_no_call(&office, &*payload)));
     let (process, board) = match hired {
         Ok(hired) => hired,
         Err(error) => {
             drop(answers);
-            return office.not_hired(&error);
+            return if unwanted.is_cancelled() { office.dropped() } else { office.not_hired(&error) };
         }
     };
     let Some(answers) = answers else { return };
@@ -80,6 +82,7 @@ fn made_no_call(office: &Office, payload: &(dyn Any + Send)) -> ProcessError {
 async fn hire(
     office: &Office,
     number: u64,
+    unwanted: &CancellationToken,
     answers: &mut Option<Receiver<Answer>>,
 ) -> Result<(Running, Board), ProcessError> {
     let settings = &office.settings;
@@ -108,7 +111,13 @@ async fn hire(
     let ordered = Instant::now();
     let process = call.spawn().await?;
     let hear = answers.insert(hear);
-    let (mut process, init) = greet(office, process, &name, hear, init).await?;
+    let is_off = async {
+        select! {
+            () = office.killed.cancelled() => {}
+            () = unwanted.cancelled() => {}
+        }
+    };
+    let (mut process, init) = greet(process, &name, hear, init, is_off).await?;
     let start = ordered.elapsed().saturating_sub(init);
     let beginning = Beginning { start, init };
     let member = Member::new(number, process.signaler(), board.clone(), link, settings, beginning);
@@ -120,13 +129,13 @@ async fn hire(
     Ok((process, board))
 }
 
-/// Waits until a worker has done what it does first.
+/// Waits until a worker has done what it does first, or it is all off.
 async fn greet(
-    office: &Office,
     mut process: Running,
     name: &str,
     hear: &mut Receiver<Answer>,
     init: Option<(Plan, Check)>,
+    is_off: impl Future<Output = ()>,
 ) -> Result<(Running, Duration), ProcessError> {
     let pid = process.pid();
     let limit = init.as_ref().and_then(|(plan, _)| plan.timeout);
@@ -134,7 +143,7 @@ async fn greet(
         biased;
         answer = hear.recv() => answer,
         ended = process.join() => return Err(why_it_ended(ended, name, pid)),
-        () = office.killed.cancelled() => return Err(end(process, name, Cause::Cancelled).await),
+        () = is_off => return Err(end(process, name, Cause::Cancelled).await),
         after = late(limit) => return Err(end(process, name, Cause::TimedOut { after }).await),
     };
     let cause = match ready {
@@ -205,16 +214,14 @@ async fn listen(
         let how = office.with(number, |member| member.sleep()).unwrap_or(Sleep::Deep);
         pool.sleep(how);
         office.collect(number);
+        if scales.is_too_heavy() {
+            office.retire(number);
+        }
         let tick = (how == Sleep::Light).then_some(TICK);
         select! {
             biased;
             answer = answers.recv(), if is_talking => match answer {
-                Ok(Some(answer)) => {
-                    office.hear(number, Some(answer));
-                    if scales.is_too_heavy() {
-                        office.retire(number);
-                    }
-                }
+                Ok(Some(answer)) => office.hear(number, Some(answer)),
                 // It has ended in the middle of a word, or between two.
                 Ok(None) | Err(RecvError::CutOff) => {
                     is_talking = false;

@@ -88,7 +88,7 @@ impl Backend for Processes {
     }
 
     fn width(&self) -> usize {
-        self.0.settings.most * self.0.settings.concurrency
+        self.0.settings.most.saturating_mul(self.0.settings.concurrency)
     }
 
     fn unfinished(&self) -> usize {

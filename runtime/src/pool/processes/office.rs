@@ -39,6 +39,13 @@ pub(super) struct Office {
     pub(super) ended: CancellationToken,
 }
 
+/// A worker to be started.
+pub(super) struct Start {
+    pub(super) number: u64,
+    /// Cancelled when nobody needs it any more.
+    pub(super) unwanted: CancellationToken,
+}
+
 #[derive(Debug)]
 enum Phase {
     Open,
@@ -53,13 +60,16 @@ struct State {
     phase: Phase,
     queue: VecDeque<Job>,
     members: Vec<Member>,
-    /// Workers that are not ready yet.
+    /// Workers that are not ready yet, and what tells them that nobody needs them.
     starting: usize,
+    unwanted: CancellationToken,
     /// Workers that have been started.
     started: u64,
     /// Whether all of the first workers have been ready.
     opened: bool,
     failures: u32,
+    /// The number of the last worker that had been started when one failed.
+    last_failed: u64,
     /// Why it has ended by itself.
     gave_up: Option<Cause>,
     not_before: Option<Instant>,
@@ -80,9 +90,11 @@ impl Office {
             queue: VecDeque::new(),
             members: Vec::new(),
             starting: 0,
+            unwanted: CancellationToken::new(),
             started: 0,
             opened: settings.least == 0,
             failures: 0,
+            last_failed: 0,
             gave_up: None,
             not_before: None,
             next_look: None,
@@ -274,7 +286,9 @@ impl Office {
             if let Err(Misbehaved(reason)) = heard {
                 member.kill(None, Cause::BadMessage { reason });
             }
-            state.failures = if member.done > 0 { 0 } else { state.failures };
+            // What a worker does that was there before says nothing of new ones.
+            let is_new = member.number > state.last_failed;
+            state.failures = if is_new && member.done > 0 { 0 } else { state.failures };
             let (is_idle, leaves) = (member.is_idle(), member.retires.is_some());
             state.queue_again(back, post);
             is_idle && (leaves || self.minds_idleness(state))
@@ -301,9 +315,13 @@ impl Office {
         self.keeper.notify_one();
     }
 
-    /// A worker is to leave when it has done what it has.
+    /// A worker has become too heavy: it is to leave when it has done what it has started.
     pub(super) fn retire(&self, number: u64) {
-        self.with(number, |member| _ = member.retires.get_or_insert(Retires::Heavy));
+        self.change(|state, post| {
+            let member = state.members.iter_mut().find(|member| member.number == number);
+            let back = member.map(Member::retire).unwrap_or_default();
+            state.queue_again(back, post);
+        });
         self.keeper.notify_one();
     }
 
@@ -318,8 +336,7 @@ impl Office {
             state.done += member.tasks_done();
             state.slowest.merge(&member.slowest);
             state.count_end(member.why_it_leaves(&cause));
-            let has_done_nothing =
-                member.tasks_done() == 0 && !member.has_begun() && member.retires.is_none();
+            let has_done_nothing = member.tasks_done() == 0 && !member.has_begun() && !member.was_let_go();
             again.extend(member.bury(cause.clone(), post));
             match state.phase {
                 Phase::Over => {}
@@ -416,7 +433,7 @@ impl Office {
 
     /// The keeper's look: what is late, who is stuck, who is missing. Gives when to look again, and how many workers to start; `None`
     /// when nothing is left to be kept.
-    pub(super) fn keep(&self) -> Option<(Option<Instant>, Vec<u64>)> {
+    pub(super) fn keep(&self) -> Option<(Option<Instant>, Vec<Start>)> {
         let kept = self.change(|state, post| {
             let now = Instant::now();
             let mut next: Vec<Instant> = Vec::new();
@@ -441,6 +458,9 @@ impl Office {
                 next.extend(member.check_leaving(now));
             }
             state.next_look = next.into_iter().min();
+            if matches!(state.phase, Phase::Closing) && self.wanted(state) == 0 {
+                std::mem::take(&mut state.unwanted).cancel();
+            }
             let is_over = !matches!(state.phase, Phase::Open) && state.is_empty();
             if is_over {
                 state.phase = Phase::Over;
@@ -460,7 +480,7 @@ impl Office {
         let jobs = state.queue.len() + state.members.iter().map(Member::load).sum::<usize>();
         let demand = jobs.div_ceil(concurrency).max(state.wanted_beside_busy(concurrency));
         match state.phase {
-            Phase::Open => demand.clamp(least, most) + warm,
+            Phase::Open => demand.clamp(least, most).saturating_add(warm),
             Phase::Closing if state.queue.is_empty() => 0,
             Phase::Closing => demand.min(most),
             Phase::Over => 0,
@@ -489,8 +509,8 @@ impl Office {
         next
     }
 
-    /// The numbers of the workers to start now.
-    fn staff(&self, state: &mut State, now: Instant, next: &mut Vec<Instant>) -> Vec<u64> {
+    /// The workers to start now.
+    fn staff(&self, state: &mut State, now: Instant, next: &mut Vec<Instant>) -> Vec<Start> {
         let missing = self.missing(state);
         if missing > 0
             && let Some(at) = state.not_before.filter(|at| *at > now)
@@ -502,7 +522,7 @@ impl Office {
         (0..missing)
             .map(|_| {
                 state.started += 1;
-                state.started
+                Start { number: state.started, unwanted: state.unwanted.clone() }
             })
             .collect()
     }
@@ -581,11 +601,15 @@ impl State {
         }
     }
 
-    /// A worker has ended before it had done anything.
+    /// A worker has ended before it had done anything. Those that do before another one was tried count once.
     fn fail(&mut self, cause: &Cause, post: &mut Post) {
-        self.failures += 1;
+        let now = Instant::now();
+        if matches!(self.phase, Phase::Over) || self.not_before.is_some_and(|at| at > now) {
+            return;
+        }
+        (self.failures, self.last_failed) = (self.failures + 1, self.started);
         let pause = BACK_OFF.0.saturating_mul(1 << (self.failures - 1).min(10)).min(BACK_OFF.1);
-        self.not_before = Instant::now().checked_add(pause);
+        self.not_before = now.checked_add(pause);
         if self.failures >= FAILURES && self.members.is_empty() && self.starting == 0 {
             let cause = Cause::RestartLimit { deaths: self.failures, last: cause.to_string() };
             self.end(&cause, post);

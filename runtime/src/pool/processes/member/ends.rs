@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{GRACE, HUNG_UP, LEAVE, Member, Misbehaved, Placed, STUCK, Slot, hung_up};
+use super::{GRACE, HUNG_UP, LEAVE, Member, Misbehaved, Placed, Retires, STUCK, Slot, hung_up};
 use crate::error::Cause;
 use crate::pool::job::{Job, Post, Replies};
 use crate::pool::processes::board;
@@ -15,6 +15,24 @@ impl Member {
         if self.link.take().is_some() {
             self.is_to_end_in(LEAVE, Cause::TimedOut { after: LEAVE });
         }
+    }
+
+    /// Whether it has ended, or is about to, because it was told to.
+    pub(in crate::pool::processes) const fn was_let_go(&self) -> bool {
+        self.retires.is_some() || self.link.is_none()
+    }
+
+    /// It has become too heavy, and does no more than it has started; gives back the rest. One that has done nothing as yet does
+    /// something first: the next would be as heavy.
+    pub(in crate::pool::processes) fn retire(&mut self) -> Vec<Job> {
+        if self.retires.is_some() || self.tasks_done() == 0 {
+            return Vec::new();
+        }
+        self.retires = Some(Retires::Heavy);
+        (0..self.slots.len()).for_each(|index| _ = self.stop(index));
+        let mut back: Vec<_> = std::iter::from_fn(|| self.take_back()).collect();
+        back.reverse();
+        back
     }
 
     /// It has closed its link: it is about to end, or will never say anything again.
