@@ -158,13 +158,13 @@ async fn beginnings(builder: Builder) {
     in_time(pool.close()).await.unwrap();
 }
 
-/// Two that wait for each other have a worker each, however they were handed over.
+/// Those that wait for each other have a worker each, however they were handed over.
 async fn meetings(builder: Builder) {
-    let pool = builder.build().await.unwrap();
-    let barrier = Barrier::new(2).unwrap();
-    for _ in 0..200 {
-        let met = in_time(pool.map(|()| meets(barrier.clone()), [(); 2]).in_flight(2)).await.unwrap();
-        assert_eq!(met, [true; 2]);
+    let pool = builder.workers(4).build().await.unwrap();
+    let barrier = Barrier::new(4).unwrap();
+    for _ in 0..500 {
+        let met = in_time(pool.map(|()| meets(barrier.clone()), [(); 4]).in_flight(4)).await.unwrap();
+        assert_eq!(met, [true; 4]);
     }
     in_time(pool.close()).await.unwrap();
 }
