@@ -524,6 +524,19 @@ isolated! {
         assert_eq!(values, (0..10).collect::<Vec<_>>());
     }
 
+    /// There is room for so many requests, and the others wait for it.
+    #[once]
+    async fn more_requests_than_it_has_room_for() {
+        let server = server();
+        send(Signal::STOP, server);
+        eventually(SECOND * 30, || state(server) == Some('T'));
+        let mut calls = Box::pin(join_all((0..400).map(quick)));
+        assert!(tokio::time::timeout(SECOND / 2, &mut calls).await.is_err());
+        send(Signal::CONT, server);
+        let values: Vec<u64> = calls.await.into_iter().map(Result::unwrap).collect();
+        assert_eq!(values, (0..400).collect::<Vec<_>>());
+    }
+
     /// Stopped in the middle of a start, and then killed: another takes over.
     #[once]
     async fn stopped_and_killed() {

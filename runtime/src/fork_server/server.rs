@@ -102,9 +102,7 @@ impl Server {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
             .map_err(|error| failed("cannot make the socket for requests")(error.into()))?;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let requests =
-            sys::watch_for(Arc::new(ours), interest).map_err(failed("cannot watch the requests"))?;
+        let requests = sys::watch(Arc::new(ours)).map_err(failed("cannot watch the requests"))?;
         let Executed { link, pid, pidfd } = execute_server()?;
         let exit = sys::watch(Arc::clone(&pidfd));
         let server = Arc::new(Self {
@@ -285,8 +283,11 @@ impl Server {
         Ok(Requested { id, link, told })
     }
 
+    /// Waits until there is room for a request. It is watched for only then: otherwise each one that the server takes would wake the
+    /// control thread. An epoll takes a descriptor once, so that it is another.
     async fn writable(&self) -> io::Result<()> {
-        self.requests.writable().await?.clear_ready();
+        let copy = Arc::new(self.requests.get_ref().try_clone()?);
+        sys::watch_for(copy, Interest::WRITABLE)?.writable().await?.clear_ready();
         Ok(())
     }
 
