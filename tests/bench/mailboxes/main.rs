@@ -1,5 +1,5 @@
-//! Messages through mailboxes, between processes that are there: round trips, and one way from some that send to some that
-//! receive; each beside the least that it can cost. All runtimes are current-thread.
+//! Messages through mailboxes, between processes that are there: round trips, one after the other or each after a pause, and one
+//! way from some that send to some that receive; each beside the least that it can cost. All runtimes are current-thread.
 //!
 //! The ratios come from turns, by the clock, and by the time of processors in all processes, which a busy machine blurs less. Where
 //! processes run is not left to chance: on one core, or those that send on one, and those that receive on another.
@@ -12,27 +12,33 @@ use std::hint::black_box;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use procession::{Failure, Passed, Pipe, process};
 use procession_bench::limit::{
     self, FramedOneWay, FramedRoundTrip, Queue, Rings, SharedQueue, SharedWords, Words,
 };
-use procession_bench::{Contender, Cores, Crowd, Peer, Pinned, compare_all, cost, each_time};
+use procession_bench::{
+    Contender, Cores, Crowd, Peer, Pinned, compare_all, cost, cost_after_pauses, each_time,
+};
 use serde_bytes::ByteArray;
 use tokio::runtime::{Builder, Runtime};
 
 use ours::{CAPACITY, RoundTrip};
 use samples::Sample;
 
-/// How often contenders take turns, and how many messages a turn has.
+/// How often contenders take turns, how many messages a turn has, and how long each of them waits before, if it does.
 #[derive(Debug, Clone, Copy)]
 struct Turns {
     rounds: usize,
     messages: u64,
+    pause: Option<Duration>,
 }
 
-const ROUND_TRIPS: Turns = Turns { rounds: 60, messages: 400 };
-const ONE_WAY: Turns = Turns { rounds: 60, messages: 40_000 };
+const ROUND_TRIPS: Turns = Turns { rounds: 60, messages: 400, pause: None };
+/// Long enough that nobody looks any more: both sides sleep.
+const FROM_SLEEP: Turns = Turns { rounds: 60, messages: 50, pause: Some(Duration::from_micros(300)) };
+const ONE_WAY: Turns = Turns { rounds: 60, messages: 40_000, pause: None };
 
 #[process]
 async fn answer_rings(ours: Passed<OwnedFd>, theirs: Passed<OwnedFd>, core: usize) -> Result<(), Failure> {
@@ -85,7 +91,9 @@ fn main() -> io::Result<()> {
     bench.one_way::<ByteArray<64>>([1, 1])?;
     bench.one_way::<[u64; 8]>([1, 1])?;
     bench.one_way::<ByteArray<1024>>([1, 1])?;
+    bench.one_way::<ByteArray<8>>([4, 1])?;
     bench.one_way::<ByteArray<64>>([4, 1])?;
+    bench.one_way::<ByteArray<1024>>([4, 1])?;
     bench.one_way::<ByteArray<64>>([2, 2])
 }
 
@@ -125,6 +133,11 @@ impl<'a> Bench<'a> {
         self.compare(&format!("{name}, ours / eventfds"), ROUND_TRIPS, &mut ours, &mut rings);
         self.compare(&format!("{name}, ours / looks, then eventfds"), ROUND_TRIPS, &mut ours, &mut words);
         self.compare(&format!("{name}, ours / framed"), ROUND_TRIPS, &mut ours, &mut framed);
+        if cores == Cores::Two {
+            // On one core both sleep anyway: here those above compare one that looks with one that sleeps.
+            let what = format!("{name}, each after a pause, ours / eventfds");
+            self.compare(&what, FROM_SLEEP, &mut ours, &mut rings);
+        }
         self.end(ours)?;
         self.end(rings)?;
         self.end(words)?;
@@ -174,16 +187,19 @@ impl<'a> Bench<'a> {
 
     /// In turns.
     fn compare(&self, what: &str, turns: Turns, first: &mut impl Contender, second: &mut impl Contender) {
-        let Turns { rounds, messages } =
-            if self.measures { turns } else { Turns { rounds: 1, messages: 100 } };
-        let both = compare_all(
-            rounds,
-            || cost(self.runtime, first, messages).expect("the children are up"),
-            || cost(self.runtime, second, messages).expect("the children are up"),
-        );
-        let [elapsed, used] = both.map(|comparison| comparison.of_each(messages));
+        let turns = if self.measures { turns } else { Turns { rounds: 1, messages: 100, ..turns } };
+        let both = compare_all(turns.rounds, || self.cost(turns, first), || self.cost(turns, second));
+        let [elapsed, used] = both.map(|comparison| comparison.of_each(turns.messages));
         println!("{what}: {elapsed}");
         println!("    of processors: {used}");
+    }
+
+    fn cost(&self, Turns { messages, pause, .. }: Turns, contender: &mut impl Contender) -> [Duration; 2] {
+        let cost = match pause {
+            Some(pause) => cost_after_pauses(self.runtime, contender, messages, pause),
+            None => cost(self.runtime, contender, messages),
+        };
+        cost.expect("the children are up")
     }
 
     fn end(&self, contender: impl Contender) -> io::Result<()> {

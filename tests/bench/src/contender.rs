@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::time::ClockId;
@@ -98,6 +99,27 @@ pub fn cost(runtime: &Runtime, contender: &mut impl Contender, times: u64) -> io
     let (start, used) = (Instant::now(), contender.peer().processor_time()?);
     runtime.block_on(contender.run(times))?;
     let elapsed = start.elapsed();
+    Ok([elapsed, contender.peer().processor_time()?.saturating_sub(used)])
+}
+
+/// The same, where each follows a pause in which both sides go to sleep. The clock stands still in the pauses; the processors do
+/// not, since who looks again before it sleeps does so in them.
+///
+/// # Errors
+/// If the contender fails.
+pub fn cost_after_pauses(
+    runtime: &Runtime,
+    contender: &mut impl Contender,
+    times: u64,
+    pause: Duration,
+) -> io::Result<[Duration; 2]> {
+    let (mut elapsed, used) = (Duration::ZERO, contender.peer().processor_time()?);
+    for _ in 0..times {
+        thread::sleep(pause);
+        let start = Instant::now();
+        runtime.block_on(contender.run(1))?;
+        elapsed += start.elapsed();
+    }
     Ok([elapsed, contender.peer().processor_time()?.saturating_sub(used)])
 }
 
