@@ -53,3 +53,34 @@ impl Bells {
         are_set.for_each(|(bell, _)| sys::ring(bell.as_fd()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rung(bells: &Bells) -> Vec<usize> {
+        let is_rung = |bell: &usize| sys::is_readable(bells.0[*bell].as_fd());
+        (0..bells.0.len()).filter(is_rung).collect()
+    }
+
+    #[test]
+    fn those_are_rung_whose_bits_are_set() {
+        for set in 0..32_u32 {
+            for beyond in [0, 1 << 5, 1 << 31, !0 << 5] {
+                let bells = Bells::new(5).unwrap();
+                bells.ring(set | beyond);
+                let expected: Vec<_> = (0..5).filter(|bell| set & 1 << bell != 0).collect();
+                assert_eq!(rung(&bells), expected, "{set:b} {beyond:b}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_bit_of_a_word_can_be_a_bell() {
+        for bell in 0..MOST {
+            let bells = Bells::new(MOST).unwrap();
+            bells.ring(1 << bell);
+            assert_eq!(rung(&bells), [bell]);
+        }
+    }
+}

@@ -46,9 +46,17 @@ fn expire(bell: BorrowedFd<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use std::array::from_fn;
     use std::os::fd::AsFd;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+    use std::sync::mpsc;
     use std::task::{Context, Waker};
+    use std::thread;
+    use std::time::Duration;
+
+    use rustix::event::{PollFd, PollFlags, poll};
+    use tokio::time::timeout;
 
     use super::super::{is_readable, watch};
     use super::*;
@@ -73,19 +81,92 @@ mod tests {
         }
     }
 
-    /// A peer has made all of its calls block, and has done what there is to do with it.
+    /// Longer than anything here takes.
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn is_rung_in_time(bell: &OwnedFd) -> bool {
+        let (mut fds, limit) =
+            ([PollFd::new(bell, PollFlags::IN)], Timespec { tv_sec: LONG.as_secs() as i64, tv_nsec: 0 });
+        poll(&mut fds, Some(&limit)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// A peer sets the timer, to expire after some seconds, once or again and again.
+    fn set(bell: &OwnedFd, first: i64, again: i64) {
+        let [it_value, it_interval] = [first, again].map(|tv_sec| Timespec { tv_sec, tv_nsec: 0 });
+        timerfd_settime(bell, TimerfdTimerFlags::empty(), &Itimerspec { it_interval, it_value }).unwrap();
+    }
+
+    /// A peer has made all of its calls block, has set the timer far ahead, once and again and again, and has stopped it.
     #[test]
     fn nothing_keeps_it_from_ringing() {
-        let bell = new_bell().unwrap();
-        rustix::io::ioctl_fionbio(&bell, false).unwrap();
-        for _ in 0..100_000 {
-            ring(bell.as_fd());
+        for ring in [ring, expire] {
+            let bell = new_bell().unwrap();
+            rustix::io::ioctl_fionbio(&bell, false).unwrap();
+            for _ in 0..50_000 {
+                ring(bell.as_fd());
+            }
+            for (first, again) in [(1 << 30, 0), (1 << 30, 1 << 30), (0, 0)] {
+                for _ in 0..2 {
+                    set(&bell, first, again);
+                    assert!(!is_readable(bell.as_fd()));
+                    ring(bell.as_fd());
+                    assert!(is_rung_in_time(&bell), "set to {first}, {again}");
+                    rustix::io::read(&bell, &mut [0; 8]).unwrap();
+                    assert!(!is_readable(bell.as_fd()));
+                    ring(bell.as_fd());
+                    assert!(is_rung_in_time(&bell), "read, and set to {first}, {again}");
+                }
+            }
         }
-        assert!(is_readable(bell.as_fd()));
-        rustix::io::read(&bell, &mut [0; 8]).unwrap();
-        assert!(!is_readable(bell.as_fd()));
-        ring(bell.as_fd());
-        assert!(is_readable(bell.as_fd()));
+    }
+
+    const HANDSHAKES: u32 = 10_000;
+
+    /// Says each number, rings, and waits until it was heard before it says the next one.
+    fn says_and_rings(
+        bell: &OwnedFd,
+        ring: fn(BorrowedFd<'_>),
+        said: &AtomicU32,
+        heard: &mpsc::Receiver<u32>,
+    ) {
+        for number in 1..=HANDSHAKES {
+            said.store(number, SeqCst);
+            ring(bell.as_fd());
+            assert_eq!(heard.recv_timeout(LONG), Ok(number), "nobody has heard it");
+        }
+    }
+
+    /// Tells each of two that it was heard, whenever the bell is.
+    async fn hears(bell: Arc<OwnedFd>, said: &[AtomicU32; 2], tells: [mpsc::Sender<u32>; 2]) {
+        let (bell, mut heard) = (watch(bell).unwrap(), [0; 2]);
+        while heard != [HANDSHAKES; 2] {
+            timeout(LONG, bell.readable()).await.expect("a ring is lost").unwrap().clear_ready();
+            for ((said, heard), tell) in said.iter().zip(&mut heard).zip(&tells) {
+                let number = said.load(SeqCst);
+                if number != *heard {
+                    *heard = number;
+                    tell.send(number).unwrap();
+                }
+            }
+        }
+    }
+
+    /// Two ring whenever they like, and who listens hears each of them.
+    #[test]
+    fn who_rings_beside_another_is_heard() {
+        for ring in [ring, expire] {
+            let (bell, said) = (Arc::new(new_bell().unwrap()), from_fn(|_| AtomicU32::new(0)));
+            let [one, other] = from_fn(|_| mpsc::channel());
+            let (tells, answers) = ([one.0, other.0], [one.1, other.1]);
+            thread::scope(|scope| {
+                for (said, heard) in said.iter().zip(answers) {
+                    let bell = &bell;
+                    scope.spawn(move || says_and_rings(bell, ring, said, &heard));
+                }
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(hears(Arc::clone(&bell), &said, tells));
+            });
+        }
     }
 
     #[test]
