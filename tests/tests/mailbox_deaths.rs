@@ -275,6 +275,11 @@ fn seed() -> u64 {
     seed
 }
 
+/// How many messages each of many sends.
+fn messages() -> u64 {
+    std::env::var("PROCESSION_MESSAGES").map_or(20_000, |count| count.parse().unwrap())
+}
+
 /// How many messages with handles a mailbox of them has room for.
 const ROOM: usize = 6;
 
@@ -366,13 +371,14 @@ isolated! {
     }
 
     /// 22: eight that send, one that receives, and room for 64: all of it comes, once, and in the order of each.
-    #[limit(180)]
+    /// `PROCESSION_MESSAGES` says how many of each; `.ci/chaos` sends a million.
+    #[limit(900)]
     async fn rr22_eight_senders() {
-        const EACH: u64 = 20_000;
+        let each = messages();
         let (outbox, inbox) = mailbox(64).unwrap();
         let mut senders = ProcessSet::new();
         for who in 0..8 {
-            senders.spawn(sends(outbox.clone(), who, EACH)).await.unwrap();
+            senders.spawn(sends(outbox.clone(), who, each)).await.unwrap();
         }
         drop(outbox);
         let mut next = [0; 8];
@@ -381,7 +387,7 @@ isolated! {
             next[who as usize] += 1;
             assert!(inbox.len() <= 64);
         }
-        assert_eq!(next, [EACH; 8]);
+        assert_eq!(next, [each; 8]);
         while let Some(ended) = senders.join_next().await {
             ended.unwrap().unwrap();
         }

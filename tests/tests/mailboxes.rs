@@ -1,6 +1,8 @@
 //! Mailboxes between processes that live, and some that do not.
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use futures::{StreamExt, poll};
@@ -8,8 +10,9 @@ use procession::mailbox::{
     Builder, Handles, Receiver, SendError, Sender, TryRecvError, TrySendError, WeakSender,
 };
 use procession::shared::Event;
-use procession::{EncodeError, Failure, Limits, Process, ProcessSet, mailbox, process, simplex};
+use procession::{EncodeError, Failure, Limits, Passed, Process, ProcessSet, mailbox, process, simplex};
 use procession_tests::{in_time, isolated, open_fds};
+use rustix::fs::{MemfdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
@@ -493,6 +496,23 @@ isolated! {
         assert!(inbox.recv().await.is_none());
     }
 
+    /// Of two that send messages with handles, those of each come in its order, once, and each with its own handle.
+    async fn handles_in_the_order_of_each() {
+        const EACH: u64 = 100;
+        let (outbox, inbox) = Builder::new(16).build_with_handles().unwrap();
+        let one = sends_numbered(outbox.clone(), 0, EACH).spawn().await.unwrap();
+        let other = sends_numbered(outbox, 1, EACH).spawn().await.unwrap();
+        let mut next = [0; 2];
+        while let Some((who, n, file)) = in_time(inbox.recv()).await {
+            assert_eq!(n, next[who as usize], "of {who}");
+            assert_eq!(numbers_in(file), [who, n]);
+            next[who as usize] += 1;
+        }
+        assert_eq!(next, [EACH; 2]);
+        in_time(one).await.unwrap().unwrap();
+        in_time(other).await.unwrap().unwrap();
+    }
+
     /// What cannot be sent does not take up room.
     async fn qu08_what_cannot_travel() {
         let (outbox, _inbox) = mailbox::<procession::pipe::Sender<u8>>(1).unwrap();
@@ -547,6 +567,30 @@ isolated! {
             mailbox::<u64>(capacity).unwrap_err();
         }
     }
+}
+
+/// Who has sent it, which of its messages it is, and a file with both numbers in it.
+type Numbered = (u64, u64, Passed<File>);
+
+fn numbered(who: u64, n: u64) -> Numbered {
+    let file = File::from(memfd_create(c"numbered", MemfdFlags::CLOEXEC).unwrap());
+    file.write_all_at(&[who, n].map(u64::to_le_bytes).concat(), 0).unwrap();
+    (who, n, Passed::new(file).unwrap())
+}
+
+/// The numbers that stand in its file.
+fn numbers_in(file: Passed<File>) -> [u64; 2] {
+    let (file, mut bytes) = (file.into_inner().unwrap(), [[0; 8]; 2]);
+    file.read_exact_at(bytes.as_flattened_mut(), 0).unwrap();
+    bytes.map(u64::from_le_bytes)
+}
+
+#[process]
+async fn sends_numbered(outbox: Sender<Numbered, Handles>, who: u64, count: u64) -> Result<(), Failure> {
+    for n in 0..count {
+        outbox.send(numbered(who, n)).await?;
+    }
+    Ok(())
 }
 
 /// Sends twice what comes to who is to have it.
