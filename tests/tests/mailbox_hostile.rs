@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use procession::mailbox::{Receiver, Sender, TryRecvError, TrySendError, WeakSender};
+use procession::mailbox::{Builder, Receiver, Sender, TryRecvError, TrySendError, WeakSender};
 use procession::pipe::{self, RecvError, simplex_with};
 use procession::{Limits, Message, ProcessSet, mailbox, process, simplex};
 use procession_tests::{eventually_async, in_time, isolated, open_fds, patience, shared_mappings};
@@ -322,6 +322,19 @@ isolated! {
         }
         in_time(hostile.join()).await.unwrap();
         drop((timeout(Duration::from_millis(10), inbox.recv()).await, inbox.close_now()));
+    }
+
+    /// 29: one has put more messages where the kernel keeps them than there is room for: who closes the mailbox takes no more than that.
+    async fn more_than_there_is_room_for() {
+        let (outbox, inbox) = Builder::new(3).build_with_handles::<u64>().unwrap();
+        let Parts { handles, .. } = parts_of(outbox.clone()).await;
+        // A ticket for the first slot, a length of zero, and the message; the socket comes behind the lives.
+        let packet = [&[0; 24][..], &[7]].concat();
+        for _ in 0..20 {
+            write_beside(&handles[3], &packet, &[]);
+        }
+        assert_eq!(inbox.close_now(), [7; 3]);
+        drop(outbox);
     }
 
     /// What cannot be read is counted, and takes up no room; what is behind it comes.

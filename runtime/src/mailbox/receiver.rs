@@ -126,13 +126,13 @@ impl<T: Message, C: Carrier> Receiver<T, C> {
     /// Closes the mailbox, and gives what was queued.
     pub fn close_now(&self) -> Vec<T> {
         self.close();
-        std::iter::from_fn(|| match self.try_recv() {
+        let next = || match self.try_recv() {
             Ok(message) => Some(Some(message)),
             Err(TryRecvError::Failed(_)) => Some(None),
             Err(TryRecvError::Empty | TryRecvError::Closed) => None,
-        })
-        .flatten()
-        .collect()
+        };
+        // No more can be queued than there is room for, and nothing is any more: who finds more is led on by a hostile process.
+        std::iter::from_fn(next).take(self.capacity()).flatten().collect()
     }
 
     /// How many messages were lost by this receiver and its clones in this process, because they could not be read.
