@@ -86,8 +86,18 @@
 //! # Whom it trusts
 //!
 //! As [shared memory](crate::shared#whom-it-trusts): who has an end can write to all of the mailbox. It can make messages wrong, lose them, and end
-//! the mailbox; it cannot make another process crash, or wait where waiting cannot be cancelled. What cannot be read is passed over and
-//! [counted](Receiver::unreadable).
+//! the mailbox; it cannot make another process crash, or wait where waiting cannot be cancelled, but in three cases. What cannot be read is passed
+//! over and [counted](Receiver::unreadable).
+//!
+//! The three cases are those in which a call of the system does something that the kernel locks for all who use the same. A hostile process that
+//! has a call of its own copy to or from memory which does not come (`userfaultfd(2)`, a file of a FUSE) keeps the lock, and whoever comes next
+//! stands in the middle of a call, where not even a signal reaches it, until the hostile process is killed:
+//!
+//! | what | keeps | so, where somebody is not trusted |
+//! |---|---|---|
+//! | messages that are longer than a slot | those who send them, and who receives one of more than 64 KiB | allow none: [`max_message`](Limits::max_message) at most [`slot`](Builder::slot) |
+//! | messages with handles | receivers, if it is another receiver | give each receiver a mailbox of its own |
+//! | that the last sender or receiver is dropped, or its process ends; [`upgrade`](WeakSender::upgrade) | who does that | end the process that is not trusted before you drop your end |
 
 mod body;
 mod carrier;
@@ -151,7 +161,8 @@ impl Builder {
     }
 
     /// How many bytes of an encoded message stand in the memory that all processes map, for each message that there is room for: 1072,
-    /// unless it is said. Longer ones are written and read by calls of the system, and take memory only while they are there.
+    /// unless it is said. Longer ones are written and read by calls of the system, and take memory only while they are there: for
+    /// processes that trust each other ([why](self#whom-it-trusts)).
     pub const fn slot(mut self, bytes: usize) -> Self {
         self.slot = bytes;
         self
@@ -181,6 +192,9 @@ impl Builder {
     /// Makes one whose messages can have handles: ends of pipes and mailboxes, files, sockets, locks. The kernel carries them, of which
     /// it has room for about two hundred at a time, whatever the capacity; each takes two calls of the system. They cannot be
     /// acknowledged, and room for them cannot be kept.
+    ///
+    /// Its receivers must trust each other: all read from one socket, and a hostile one can have the others wait where waiting cannot be cancelled
+    /// ([how](self#whom-it-trusts)). Who does not trust them gives each a mailbox of its own. Senders wait for nobody there.
     ///
     /// # Errors
     /// As [`build`](Self::build).

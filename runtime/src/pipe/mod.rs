@@ -62,7 +62,11 @@
 //!
 //! Nobody. What comes is checked against the pipe's limits, and an end that comes in a message has no wider ones than that
 //! message has. A hostile peer can make receiving fail, and closes the pipe by that; it cannot make it panic, wait where
-//! it could be cancelled, or hold more memory and descriptors than a message may.
+//! waiting cannot be cancelled, or hold more memory and descriptors than a message may.
+//!
+//! That is said of who has the other end. Who passes an end on gives it up, unless it is hostile and has kept a descriptor of the same socket. It
+//! can take away what comes, then, and have the new owner of a receiver wait for the kernel's lock of that socket until it is killed, if
+//! it reads into memory that does not come (`userfaultfd(2)`, a file of a FUSE). So receive by ends that you have made, or that come from whom you trust.
 
 mod ahead;
 mod budget;
