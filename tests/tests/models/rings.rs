@@ -226,7 +226,8 @@ impl Rings {
                     self.bodies[slot].store(message, Ordering::Relaxed);
                 }
                 let wakes = self.mistake != Mistake::WakesFirst;
-                if wakes && (is_slept_by || self.receivers.is_slept_by()) {
+                // As `Channel::put_in`.
+                if wakes && (is_slept_by || self.receivers.is_slept_by() && self.ring().has_more_than_one()) {
                     self.world.wake(&self.receivers);
                 }
             }
