@@ -47,6 +47,7 @@ mod outcome;
 mod outer;
 mod own;
 mod proc;
+mod repetitions;
 mod skip;
 mod wait;
 mod warm_up;
@@ -63,6 +64,7 @@ pub use own::{open_fds, shared_mappings, threads};
 pub use proc::{ProcInfo, children_of, descendants_of, fork_servers_of, info, state};
 /// What [`under_both!`] gives to a test.
 pub use procession::StartMethod;
+pub use repetitions::repetitions;
 pub use skip::{is_root, needing, succeeds};
 pub use wait::{eventually, eventually_async, in_time, patience, wait_until_gone, within};
 pub use warm_up::warm_up;

@@ -12,7 +12,7 @@ use futures::{FutureExt, StreamExt};
 use procession::pipe::{Receiver, Sender};
 use procession::pool::Task;
 use procession::{Cause, Failure, Pool, ProcessError, Stage, StartMethod, process, simplex};
-use procession_tests::{eventually_async, in_time, info, isolated, patience};
+use procession_tests::{eventually_async, in_time, info, isolated, patience, repetitions};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::time::{sleep, timeout};
@@ -328,10 +328,10 @@ isolated! {
         in_time(pool.close()).await.unwrap();
     }
 
-    #[limit(120)]
+    #[limit(1800)]
     async fn all_workers_die_at_once() {
         let pool = Pool::new(3).await.unwrap();
-        for n in 0..10 {
+        for n in 0..10 * repetitions() {
             let pids = in_time(try_join_all((0..3).map(|_| pool.run(pid_after(Duration::from_millis(5)))))).await;
             pids.unwrap().into_iter().collect::<BTreeSet<u32>>().into_iter().for_each(kill);
             let begun = Instant::now();
@@ -356,7 +356,7 @@ isolated! {
     #[limit(180)]
     async fn workers_that_retire_after_each_task_do_all() {
         let pool = Pool::builder().workers(2).max_tasks(1).build().await.unwrap();
-        let tasks: Vec<_> = in_time(try_join_all((0..300).map(|n| pool.submit(square(n))))).await.unwrap();
+        let tasks: Vec<_> = in_time(try_join_all((0..1000).map(|n| pool.submit(square(n))))).await.unwrap();
         // Closed while they are pending.
         let (closed, values) = timeout(patience(100 * SECOND), async {
             tokio::join!(pool.close(), try_join_all(tasks))
@@ -364,7 +364,7 @@ isolated! {
         .await
         .unwrap();
         closed.unwrap();
-        assert_eq!(values.unwrap(), (0..300).map(|n| n * n).collect::<Vec<_>>());
+        assert_eq!(values.unwrap(), (0..1000).map(|n| n * n).collect::<Vec<_>>());
     }
 
     async fn a_close_does_what_is_queued() {

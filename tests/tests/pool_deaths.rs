@@ -19,7 +19,7 @@ use procession::pipe::Sender;
 use procession::pool::Task;
 use procession::{Cause, Failure, Limits, Passed, Pool, ProcessError, process, simplex};
 use procession_tests::{
-    Isolated, NotPassed, eventually_async, in_time, info, is_root, isolated, needing, patience,
+    Isolated, NotPassed, eventually_async, in_time, info, is_root, isolated, needing, patience, repetitions,
 };
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -328,7 +328,7 @@ isolated! {
     }
 
     /// 6: killed while many bytes are on their way, there or back: no hang, and nothing is kept.
-    #[limit(180)]
+    #[limit(1800)]
     async fn rr6_in_the_middle_of_many_bytes() {
         // A debug build takes long to copy more.
         const LENGTH: usize = if cfg!(debug_assertions) { 2 << 20 } else { 64 << 20 };
@@ -340,7 +340,7 @@ isolated! {
         drop(whole);
         let before = resident();
         let mut random = Random(u64::from(std::process::id()));
-        for round in 0..12_u64 {
+        for round in 0..12 * repetitions() {
             let later = Duration::from_micros(random.below(20_000));
             let outcome = if round % 2 == 0 {
                 in_time(pool.run(dies_later(bytes.clone(), later).max_message(80 << 20))).await
@@ -366,12 +366,12 @@ isolated! {
     }
 
     /// 7: tasks that are given up at any time: no worker that does nothing, and no result that is another's.
-    #[limit(120)]
+    #[limit(1800)]
     async fn rr7_given_up_at_any_time() {
         let pool = Pool::new(2).await.unwrap();
         let mut random = Random(u64::from(std::process::id()));
         let (mut done, mut given_up) = (0, 0);
-        for n in 0..1500_u64 {
+        for n in 0..1500 * repetitions() {
             // Some have a limit, some do not end in time by far.
             let pause = if n % 250 == 7 { SECOND * 3600 } else { Duration::from_micros(random.below(300)) };
             let wait = Duration::from_micros(random.below(1500));
@@ -531,7 +531,7 @@ fn rr9_out_of_memory() -> Result<(), NotPassed> {
         Isolated::new(module_path!(), "rr9_out_of_memory").run_async(async || {
             let group = MemoryGroup::new(64 << 20).unwrap();
             let pool = Pool::new(2).await.unwrap();
-            for n in 0..5 {
+            for n in (0..5).cycle().take(5 * repetitions() as usize) {
                 let pids: Vec<u32> = pool.stats().workers.iter().map(|worker| worker.pid).collect();
                 pids.iter().for_each(|pid| group.take_in(*pid));
                 let (devoured, squares) =
