@@ -43,6 +43,15 @@ fn server() -> u32 {
     servers[0]
 }
 
+/// The same, which is stopped now.
+#[track_caller]
+fn stopped_server() -> u32 {
+    let server = server();
+    send(Signal::STOP, server);
+    eventually(SECOND * 30, || state(server) == Some('T'));
+    server
+}
+
 fn send(signal: Signal, pid: u32) {
     // An error means that it has ended, and was reaped.
     let _ = kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal);
@@ -513,9 +522,7 @@ isolated! {
     /// Stopped in the middle of a start, it goes on where it was.
     #[once]
     async fn stopped_and_continued() {
-        let server = server();
-        send(Signal::STOP, server);
-        eventually(SECOND * 30, || state(server) == Some('T'));
+        let server = stopped_server();
         let mut calls = Box::pin(join_all((0..10).map(quick)));
         let waited = tokio::time::timeout(SECOND / 5, &mut calls).await;
         assert!(waited.is_err(), "who would have started them?");
@@ -527,9 +534,7 @@ isolated! {
     /// There is room for so many requests, and the others wait for it.
     #[once]
     async fn more_requests_than_it_has_room_for() {
-        let server = server();
-        send(Signal::STOP, server);
-        eventually(SECOND * 30, || state(server) == Some('T'));
+        let server = stopped_server();
         let mut calls = Box::pin(join_all((0..400).map(quick)));
         assert!(tokio::time::timeout(SECOND / 2, &mut calls).await.is_err());
         send(Signal::CONT, server);
@@ -540,9 +545,7 @@ isolated! {
     /// Stopped in the middle of a start, and then killed: another takes over.
     #[once]
     async fn stopped_and_killed() {
-        let server = server();
-        send(Signal::STOP, server);
-        eventually(SECOND * 30, || state(server) == Some('T'));
+        let server = stopped_server();
         let mut calls = Box::pin(join_all((0..10).map(quick)));
         assert!(tokio::time::timeout(SECOND / 5, &mut calls).await.is_err());
         send(Signal::KILL, server);
@@ -556,9 +559,7 @@ isolated! {
     #[limit(120)]
     #[once]
     async fn stopped_for_too_long() {
-        let server = server();
-        send(Signal::STOP, server);
-        eventually(SECOND * 30, || state(server) == Some('T'));
+        let server = stopped_server();
         for (n, outcome) in (0..).zip(join_all((0..3).map(quick)).await) {
             match outcome {
                 Ok(value) => assert_eq!(value, n),
@@ -574,9 +575,7 @@ isolated! {
     async fn stopped_and_cancelled() {
         let directory = tempfile::tempdir().unwrap();
         let mark = directory.path().join("mark");
-        let server = server();
-        send(Signal::STOP, server);
-        eventually(SECOND * 30, || state(server) == Some('T'));
+        let server = stopped_server();
         let open = open_fds().len();
         let calls = || join_all((0..10).map(|_| leaves_a_mark(mark.clone())));
         assert!(tokio::time::timeout(SECOND / 5, calls()).await.is_err());

@@ -52,14 +52,20 @@ fn used() -> Duration {
     of(usage.user_time()) + of(usage.system_time())
 }
 
+/// A pool of three workers, who they are, and how often one has been started; all but these fail.
+async fn three_and_no_more() -> (Pool, Vec<u32>, Arc<AtomicU32>) {
+    let begun = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&begun);
+    let init = move || begins(counter.fetch_add(1, Relaxed) >= 3);
+    let pool = Pool::builder().workers(3).init(init).build().await.unwrap();
+    let workers = pool.stats().workers.iter().map(|worker| worker.pid).collect();
+    (pool, workers, begun)
+}
+
 isolated! {
     /// A worker that cannot be replaced is tried for again and again, ever more seldom; in between there is nothing to do.
     async fn a_pause_between_starts_is_one() {
-        let begun = Arc::new(AtomicU32::new(0));
-        let counter = Arc::clone(&begun);
-        let init = move || begins(counter.fetch_add(1, Relaxed) >= 3);
-        let pool = Pool::builder().workers(3).init(init).build().await.unwrap();
-        let workers: Vec<u32> = pool.stats().workers.iter().map(|worker| worker.pid).collect();
+        let (pool, workers, begun) = three_and_no_more().await;
         send(workers[0], Signal::KILL);
         send(workers[1], Signal::KILL);
         eventually_async(20 * SECOND, || begun.load(Relaxed) >= 7).await;
@@ -74,11 +80,7 @@ isolated! {
 
     /// The same beside one that works: what it does says nothing of those that are started.
     async fn a_pause_between_starts_is_one_beside_work() {
-        let begun = Arc::new(AtomicU32::new(0));
-        let counter = Arc::clone(&begun);
-        let init = move || begins(counter.fetch_add(1, Relaxed) >= 3);
-        let pool = Pool::builder().workers(3).init(init).build().await.unwrap();
-        let workers: Vec<u32> = pool.stats().workers.iter().map(|worker| worker.pid).collect();
+        let (pool, workers, begun) = three_and_no_more().await;
         let mut pids = pool.map(|_| pid(), 0..).unordered();
         send(workers[0], Signal::KILL);
         send(workers[1], Signal::KILL);

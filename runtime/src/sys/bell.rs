@@ -13,20 +13,24 @@ use rustix::time::{
     timerfd_settime,
 };
 
+/// One that nobody has rung.
+///
 /// # Errors
 /// If there is no room for another descriptor.
 pub(crate) fn new_bell() -> io::Result<OwnedFd> {
     Ok(timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?)
 }
 
+/// Whether a descriptor is one.
+///
 /// # Errors
-/// If a descriptor is none.
+/// If it is none.
 pub(crate) fn check_bell(bell: BorrowedFd<'_>) -> io::Result<()> {
     timerfd_gettime(bell)?;
     Ok(())
 }
 
-/// Rings one that was checked. If that fails it is a peer's doing: who waits for it can give up waiting.
+/// Rings one that was checked. That fails where a peer has seen to it, or a filter of system calls: who waits for it can give up waiting.
 pub(crate) fn ring(bell: BorrowedFd<'_>) {
     const SET_TICKS: Opcode = opcode::write::<u64>(b'T', 0);
     let ticks = 1_u64;
