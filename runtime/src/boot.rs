@@ -6,9 +6,11 @@
 use std::any::Any;
 use std::future::Future;
 use std::io::Write;
+use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
@@ -19,7 +21,7 @@ use crate::entry::{Body, Entry, Ready, Running};
 use crate::family::join_children;
 use crate::fork_server::{self, Ahead, Served, Service};
 use crate::image::{Identity, Image};
-use crate::link::{self, Bootstrap, NoParent, Report};
+use crate::link::{self, Bootstrap, NoParent, Program, Report};
 use crate::wire::frame::{Kind, Told, header_with, read_frame_with};
 use crate::wire::{DecodeError, EncodeError, Limits, Packet, handles, pack};
 use crate::{panic, pipe, sys};
@@ -30,6 +32,9 @@ const LINGER: Duration = Duration::from_secs(5);
 /// How long a child whose end nobody waits for leaves the processor to others first: longer than a call to a spare takes, so
 /// that the next one does not wait until this process is taken apart.
 const COURTESY: Duration = Duration::from_millis(2);
+
+/// Whether any runtime of this process has started a thread.
+static HAS_THREADS: AtomicBool = AtomicBool::new(false);
 
 /// What a child exits with where its function did not; that of a Rust program that panics among them, and
 /// that of `sysexits.h` for a wrong use.
@@ -280,15 +285,21 @@ fn settle(bootstrap: Bootstrap, beside: Vec<OwnedFd>) -> Result<&'static Entry, 
 
 /// The function that the parent names, if this process is of the same image.
 pub(crate) fn find(bootstrap: &Bootstrap) -> Result<&'static Entry, String> {
-    let entry = check_image(&bootstrap.image)?.entry_at(bootstrap.entry);
-    let entry = entry.filter(|entry| {
-        entry.place.to_string() == bootstrap.place && (entry.signature)() == bootstrap.signature
-    });
-    entry.ok_or_else(|| format!("there is no {} in the child", bootstrap.place))
+    let Some(Program { image, place, signature }) = &bootstrap.program else {
+        let entry = this_image()?.entry_at(bootstrap.entry);
+        return entry.ok_or_else(|| "there is no such function in the fork server".into());
+    };
+    let entry = check_image(image)?.entry_at(bootstrap.entry);
+    let entry = entry.filter(|entry| entry.place.to_string() == *place && (entry.signature)() == signature);
+    entry.ok_or_else(|| format!("there is no {place} in the child"))
+}
+
+fn this_image() -> Result<&'static Image, String> {
+    Image::this().map_err(|cause| cause.to_string())
 }
 
 fn check_image(identity: &Identity) -> Result<&'static Image, String> {
-    let image = Image::this().map_err(|cause| cause.to_string())?;
+    let image = this_image()?;
     if image.identity == *identity {
         Ok(image)
     } else {
@@ -362,6 +373,8 @@ fn prepare(
             Ok(Prepared::Async(runtime, function))
         }
         Body::Plain { prepare, .. } => {
+            // That of a spare, which has made it for nothing: to take it apart takes longer than the rest of the call.
+            let _left_to_the_system = ManuallyDrop::new(ahead);
             prepare(arguments, limits).map(Prepared::Plain).map_err(Outcome::Undecodable)
         }
     }
@@ -376,9 +389,24 @@ pub(crate) fn runtime(threads: usize) -> std::io::Result<Runtime> {
             builder
         }
     };
-    builder.enable_all().on_thread_start(sys::guard_thread);
+    // Whoever starts a thread asks for its name first.
+    let name = || {
+        HAS_THREADS.store(true, Relaxed);
+        "tokio-rt-worker".to_owned()
+    };
+    builder.enable_all().thread_name_fn(name).on_thread_start(sys::guard_thread);
     // Where tokio finds no thread it panics, and then waits for those that it has.
     panic::ends_the_process_during(|| builder.build())
+}
+
+/// Lets a runtime finish what was left running in it. One that has nothing left is not taken apart: this process ends, and
+/// the system is faster at that.
+fn leave_runtime(runtime: Runtime) {
+    if runtime.metrics().num_alive_tasks() > 0 || HAS_THREADS.load(Relaxed) {
+        runtime.shutdown_timeout(LINGER);
+    } else {
+        let _left_to_the_system = ManuallyDrop::new(runtime);
+    }
 }
 
 /// Tells the parent, lets the runtime finish, and gives the exit code.
@@ -392,7 +420,7 @@ fn finish((outcome, runtime): (Outcome, Option<Runtime>), lingers: bool) -> i32 
         link::await_word(COURTESY);
     }
     if let Some(runtime) = runtime {
-        runtime.shutdown_timeout(LINGER);
+        leave_runtime(runtime);
     }
     code
 }

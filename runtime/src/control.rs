@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::signal::SigSet;
 use rustix::fs::{Mode, OFlags};
@@ -39,7 +39,11 @@ fn runtime() -> io::Result<Runtime> {
 /// A pipe whose write end lives in this process alone: its end is the parent's end. Another is made when this process is
 /// another user's, who may not open the first.
 #[derive(Debug)]
-struct Lifeline(Mutex<Vec<Pipe>>);
+struct Lifeline {
+    pipes: Mutex<Vec<Pipe>>,
+    /// A read end for the next child.
+    next: Mutex<Option<OwnedFd>>,
+}
 
 #[derive(Debug)]
 struct Pipe {
@@ -71,7 +75,7 @@ impl Control {
     }
 
     fn start() -> io::Result<Self> {
-        let lifeline = Lifeline(Mutex::new(vec![Pipe::new()?]));
+        let lifeline = Lifeline::new()?;
         let (made, outcome) = std::sync::mpsc::channel();
         // The runtime is made on its own thread: in the caller's context tokio forbids to drop one, should the rest fail.
         std::thread::Builder::new().name("procession".into()).spawn(move || {
@@ -122,8 +126,31 @@ impl Control {
 
     /// A read end of the lifeline for one child. Each has an open file description of its own, because that is
     /// what the kernel keeps the owner of the signal in.
+    ///
+    /// # Errors
+    /// Those of `open(2)` and `pipe(2)`.
     pub(crate) fn lifeline(&self) -> io::Result<OwnedFd> {
-        let mut pipes = self.lifeline.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.lifeline.next().take();
+        next.map_or_else(|| self.lifeline.open(), Ok)
+    }
+
+    /// Opens that of the next child, whose call then does not wait for it.
+    pub(crate) fn prepare_lifeline(&self) {
+        if self.lifeline.next().is_none() {
+            // If it cannot be opened now, the next start tries again, and says why.
+            let opened = self.lifeline.open().ok();
+            *self.lifeline.next() = opened;
+        }
+    }
+}
+
+impl Lifeline {
+    fn new() -> io::Result<Self> {
+        Ok(Self { pipes: Mutex::new(vec![Pipe::new()?]), next: Mutex::default() })
+    }
+
+    fn open(&self) -> io::Result<OwnedFd> {
+        let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
         match pipes.last().map(Pipe::open_reader) {
             Some(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {}
             Some(other) => return other,
@@ -133,6 +160,10 @@ impl Control {
         let reader = pipe.open_reader();
         pipes.push(pipe);
         reader
+    }
+
+    fn next(&self) -> MutexGuard<'_, Option<OwnedFd>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -25,6 +25,7 @@ use tokio_util::codec::{Decoder, FramedRead};
 use tokio_util::sync::CancellationToken;
 
 use crate::child::{Announcement, Child, Ended, Progress};
+use crate::control::Control;
 use crate::end::End;
 use crate::error::{Cause, Stage};
 use crate::leaving::Leaving;
@@ -94,6 +95,9 @@ pub(crate) struct Order {
 /// Starts a child, if one was not asked for already, and sees it through.
 pub(crate) async fn live(order: Order, asked: Option<Asked>) {
     let started = start(&order.plan, &order.name, asked, &order.cancelled).await;
+    if let Ok(control) = Control::get() {
+        control.prepare_lifeline();
+    }
     see_to(order, started).await;
 }
 
@@ -601,6 +605,10 @@ mod tests {
         decide(told, ended)
     }
 
+    fn program(bootstrap: &mut crate::link::Bootstrap) -> &mut crate::link::Program {
+        bootstrap.program.as_mut().unwrap()
+    }
+
     fn refused(result: Result<Packet, Cause>) -> String {
         match result.unwrap_err() {
             Cause::Start { stage: Stage::Boot, reason, .. } => reason,
@@ -612,12 +620,12 @@ mod tests {
     async fn a_child_checks_what_it_is_told() {
         assert_eq!(told_by_a_tampered_start(|_| {}).await.unwrap().bytes, &[8][..]);
         let other_image = |bootstrap: &mut crate::link::Bootstrap| {
-            bootstrap.image = crate::image::Identity::BuildId(vec![1])
+            program(bootstrap).image = crate::image::Identity::BuildId(vec![1])
         };
         assert!(refused(told_by_a_tampered_start(other_image).await).contains("another build"));
         let tampers: [fn(&mut crate::link::Bootstrap); 6] = [
-            |bootstrap| bootstrap.place.push('x'),
-            |bootstrap| bootstrap.signature.push('x'),
+            |bootstrap| program(bootstrap).place.push('x'),
+            |bootstrap| program(bootstrap).signature.push('x'),
             |bootstrap| bootstrap.entry += 8,
             |bootstrap| bootstrap.entry += 1,
             |bootstrap| bootstrap.entry = i64::MIN,

@@ -26,15 +26,22 @@ use crate::wire::frame::{FrameError, Kind, Told, header, header_with, read_frame
 use crate::wire::handles::{self, MAX_HANDLES};
 use crate::wire::{DecodeError, EncodeError, Limits, Packet};
 
+/// By what a child knows that it is of the same build as its parent.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Program {
+    pub(crate) image: Identity,
+    /// The entry's place and signature, in words: they must be those of what stands at its distance.
+    pub(crate) place: String,
+    pub(crate) signature: String,
+}
+
 /// What a parent tells its child first.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Bootstrap {
-    pub(crate) image: Identity,
     /// The entry's distance from the anchor.
     pub(crate) entry: i64,
-    /// The entry's place and signature, in words: they must be those of what stands at that distance.
-    pub(crate) place: String,
-    pub(crate) signature: String,
+    /// For a child that was started by exec. One that a server has forked is a copy of what was checked.
+    pub(crate) program: Option<Program>,
     pub(crate) name: String,
     pub(crate) parent_name: String,
     pub(crate) parent_pid: u32,
@@ -54,10 +61,8 @@ impl Bootstrap {
     /// One that says nothing, to a child that has its streams already.
     pub(crate) fn empty() -> Self {
         Self {
-            image: Identity::BuildId(Vec::new()),
             entry: 0,
-            place: String::new(),
-            signature: String::new(),
+            program: None,
             name: String::new(),
             parent_name: String::new(),
             parent_pid: 0,
@@ -94,7 +99,8 @@ impl From<Report> for Cause {
     }
 }
 
-static LINK: Mutex<Option<Link>> = Mutex::new(None);
+/// A box, so that what is empty is all zeros, and lies beside the others: a forked child copies one page less.
+static LINK: Mutex<Option<Box<Link>>> = Mutex::new(None);
 
 /// The link, and what tells that it still is the one: this process may close what it does not know.
 #[derive(Debug)]
@@ -163,11 +169,11 @@ pub(crate) fn read_arguments(stream: &UnixStream, limits: &Limits) -> Result<Opt
 pub(crate) fn open(stream: UnixStream) {
     LINK_FD.store(stream.as_raw_fd(), Ordering::Release);
     let inode = inode_of(&stream).unwrap_or(0);
-    *link() = Some(Link { stream, inode });
+    *link() = Some(Box::new(Link { stream, inode }));
     OWNER.store(std::process::id(), Ordering::Release);
 }
 
-fn link() -> MutexGuard<'static, Option<Link>> {
+fn link() -> MutexGuard<'static, Option<Box<Link>>> {
     LINK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -201,7 +207,7 @@ pub(crate) fn send(kind: Kind, body: &[u8]) -> io::Result<()> {
 
 fn send_with(kind: Kind, body: &[u8], handles: &[Arc<OwnedFd>]) -> io::Result<()> {
     let mut link = link();
-    let Some(Link { stream, inode }) = &mut *link else { return Ok(()) };
+    let Some(Link { stream, inode }) = link.as_deref_mut() else { return Ok(()) };
     if !is_ours() || inode_of(stream)? != *inode {
         // A copy must not speak for the original, nor must a frame go into whatever has the link's number now.
         return Err(io::ErrorKind::NotConnected.into());

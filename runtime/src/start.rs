@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getegid, geteuid, getgid, getuid, kill_process,
-    pidfd_open, waitid,
+    pidfd_open, pidfd_send_signal, waitid,
 };
 
 use tokio::time::{Instant, sleep};
@@ -25,7 +25,7 @@ use crate::family::Membership;
 use crate::fork_server::{CROWDED, Forked, Inherited, Requested, Server, Spare, Station, own_streams};
 use crate::image::Image;
 use crate::life::{Order, START_LIMIT};
-use crate::link::Bootstrap;
+use crate::link::{Bootstrap, Program};
 use crate::plan::{Plan, StartMethod};
 use crate::stdio::{Ends, Theirs};
 use crate::surroundings::{Said, Surroundings};
@@ -297,11 +297,12 @@ pub(crate) fn execute_server() -> Result<Executed, Cause> {
 
 fn execute(environment: &[CString], streams: &Streams) -> Result<Executed, Cause> {
     let failed = |what| move |error: std::io::Error| Cause::system(Stage::Spawn, what, &error);
+    let control = Control::get()?;
     let (ours, theirs) =
         std::os::unix::net::UnixStream::pair().map_err(failed("cannot make the link to the child"))?;
     ours.set_nonblocking(true).map_err(failed("cannot set the link up"))?;
     let link = Connection::new(ours).map_err(failed("cannot watch the link"))?;
-    let lifeline = Control::get()?.lifeline().map_err(failed("cannot open the lifeline"))?;
+    let lifeline = control.lifeline().map_err(failed("cannot open the lifeline"))?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
     let null = null.map_err(|error| failed("cannot open /dev/null")(error.into()))?;
     let streams = streams.instead_of_parents(&null).into_iter().zip(0..);
@@ -310,6 +311,7 @@ fn execute(environment: &[CString], streams: &Streams) -> Result<Executed, Cause
     let descriptors: Vec<(BorrowedFd<'_>, RawFd)> = streams.chain(others).collect();
     let pid = program(environment, &descriptors).map_err(failed("posix_spawn"))?;
     let pidfd = Arc::new(watched(pid)?);
+    control.prepare_lifeline();
     Ok(Executed { link, pid, pidfd })
 }
 
@@ -381,8 +383,12 @@ async fn fork_by(
         Candidate::Spare(spare) => {
             let lost = || Cause::StatusLost { reason: "nobody watches over it".into() };
             let spare = spare.claimed().await.ok_or_else(lost)?;
-            let rest = greet(spare.link.as_fd(), server, here, &streams, plan, name).await?;
-            (spare, rest)
+            let rest =
+                greet(spare.link.as_fd(), server, here, &streams, plan, name).await.inspect_err(|_| {
+                    // A copy of this process, made by `fork`, may hold its link open. An error means that it has ended.
+                    let _ = pidfd_send_signal(&spare.pidfd, Signal::KILL);
+                });
+            (spare, rest?)
         }
         Candidate::Requested(requested) => {
             // While the server forks.
@@ -504,10 +510,12 @@ fn greeting(
     let image = Image::this()?;
     let (inherited, beside) = inherited.unzip();
     let bootstrap = Bootstrap {
-        image: image.identity.clone(),
         entry: image.distance(plan.entry)?,
-        place: plan.entry.place.to_string(),
-        signature: (plan.entry.signature)().to_owned(),
+        program: inherited.is_none().then(|| Program {
+            image: image.identity.clone(),
+            place: plan.entry.place.to_string(),
+            signature: (plan.entry.signature)().to_owned(),
+        }),
         name: name.to_owned(),
         parent_name: current().name().to_owned(),
         parent_pid: current().pid(),

@@ -1,6 +1,7 @@
 //! Every way to end is told from every other. Conformance PR10, PR26, PR27; F7, R4, R5.
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use procession::{Cause, ProcessError, Stage, process};
@@ -227,6 +228,34 @@ isolated! {
         assert_eq!(process.join().await.unwrap(), 7);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "done");
     }
+
+    /// What a task holds that was left running is dropped before a child ends.
+    async fn tasks_left_running_are_dropped() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("dropped");
+        let mut process = leaves_a_task(path.clone()).spawn().await.unwrap();
+        assert_eq!(process.join().await.unwrap(), 7);
+        assert!(path.exists());
+    }
+}
+
+/// Leaves a mark when it is dropped.
+struct Marks(PathBuf);
+
+impl Drop for Marks {
+    fn drop(&mut self) {
+        std::fs::write(&self.0, "").unwrap();
+    }
+}
+
+#[process]
+async fn leaves_a_task(path: PathBuf) -> u8 {
+    let mark = Marks(path);
+    tokio::spawn(async move {
+        std::future::pending::<()>().await;
+        drop(mark);
+    });
+    7
 }
 
 #[process]
@@ -278,7 +307,7 @@ async fn aborts() {
 }
 
 #[process]
-async fn aborts_with_core_limit(limit: u64, directory: std::path::PathBuf) {
+async fn aborts_with_core_limit(limit: u64, directory: PathBuf) {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limits = getrlimit(Resource::Core);
     limits.current = Some(limits.maximum.map_or(limit, |maximum| limit.min(maximum)));
@@ -315,7 +344,7 @@ async fn spins() {
 }
 
 #[process]
-fn tells_its_pid_and_spins(path: std::path::PathBuf) {
+fn tells_its_pid_and_spins(path: PathBuf) {
     std::fs::write(path, std::process::id().to_string()).unwrap();
     loop {
         std::hint::spin_loop();

@@ -318,6 +318,30 @@ isolated! {
         }
         assert!(reasons.len() < 12 && reasons.iter().any(|it| it.contains("fork: ")), "{reasons:#?}");
     }
+
+    /// A child that dies before it says hello is told of at once, and its server goes on.
+    #[once]
+    async fn dead_before_its_hello() {
+        let former = server();
+        preload(has_children_die()).await.unwrap();
+        wait_until_gone(former);
+        let server = server();
+        let error = quick(1).start_method(StartMethod::ForkServer).await.unwrap_err();
+        assert_eq!(error.signal(), Some(9), "{error:?}");
+        assert_eq!(self::server(), server, "it was given up");
+    }
+}
+
+/// Whatever this process forks ends before it comes to anything.
+#[process]
+#[expect(unsafe_code, reason = "that is what is for such ends")]
+fn has_children_die() -> Result<(), procession::Failure> {
+    extern "C" fn die() {
+        send(Signal::KILL, std::process::id());
+    }
+    // SAFETY: the handler sends a signal to its own process, which may be done anywhere.
+    assert_eq!(unsafe { nix::libc::pthread_atfork(None, None, Some(die)) }, 0);
+    Ok(())
 }
 
 /// The ways in which a child ends, once a file is there.

@@ -145,7 +145,7 @@ fn loop_over(requests: OwnedFd, begin: impl FnOnce() -> io::Result<()>) -> io::R
                         let _ = rustix::thread::set_name(c"spare");
                     }
                     drop((requests, ends));
-                    // To free memory is to write to it, and the first write to a page copies it.
+                    // Nor is this freed: see `become_child`.
                     let _kept = ManuallyDrop::new(children);
                     become_child(beside)?;
                     return Ok(Served::Forked { ahead });
@@ -242,9 +242,11 @@ fn kill(children: &Children, id: u64) {
 
 /// Makes this copy of the server a child: with its own link, lifeline and group, and no signal blocked.
 fn become_child(beside: Vec<OwnedFd>) -> io::Result<()> {
-    let bad =
-        |beside: Vec<OwnedFd>| io::Error::other(format!("{} descriptors came with a request", beside.len()));
-    let [its_link, lifeline] = <[OwnedFd; 2]>::try_from(beside).map_err(bad)?;
+    // It is not freed: to free memory is to write to it, and the first write to a page copies it.
+    let mut beside = ManuallyDrop::new(beside);
+    let (Some(lifeline), Some(its_link), None) = (beside.pop(), beside.pop(), beside.pop()) else {
+        return Err(io::Error::other("other descriptors came with a request than its link and its lifeline"));
+    };
     setpgid(None, None)?;
     link::replace(&its_link)?;
     sys::replace_lifeline(lifeline)?;

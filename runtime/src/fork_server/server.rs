@@ -15,6 +15,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::codec::FramedRead;
 use tokio_util::sync::CancellationToken;
@@ -421,7 +422,11 @@ async fn listen(server: Arc<Server>, exit: AsyncFd<Arc<OwnedFd>>) {
         tokio::select! {
             biased;
             word = word() => match word {
-                Ok(Some((word, _))) => server.hear(&word),
+                Ok(Some((word, _))) => {
+                    server.hear(&word);
+                    // Whoever waits for it goes first, before it is looked whether there is another.
+                    yield_now().await;
+                }
                 Ok(None) | Err(_) => break,
             },
             _ = exit.readable() => break,

@@ -281,6 +281,7 @@ impl Server {
                 return Ok(());
             }
             let requested = self.request(Ahead::Everything).await?;
+            Control::get()?.prepare_lifeline();
             let spare = Spare::new(self.hello(requested, &CancellationToken::new()).await?, self);
             if self.is_retired() || !self.lives() || self.spares.len() >= count.load(Relaxed) {
                 return Ok(());
