@@ -24,6 +24,9 @@ const ROUNDS: usize = 1000;
 /// How many where a round is more than a start.
 const BATCHES: usize = 125;
 
+/// How many starts of one contender follow one another, where they do.
+const IN_A_ROW: usize = 20;
+
 /// How many starts it takes until the processor knows what a start needs.
 const WARM_UP: usize = 10;
 
@@ -134,6 +137,12 @@ fn show_ratios(runtime: &Runtime, server: &Server) {
         show("ForkServer, async fn / its limit", ROUNDS, fork, fork_limit);
         show("ForkServer, fn / its limit", ROUNDS, || time(runtime, ours_plain(ForkServer)), fork_limit);
         show("ForkServer / Spawn, async fn", ROUNDS, fork, spawn);
+        // As in a program that starts many: nothing else has taken their place in the processor's caches.
+        let (row_limit, row_fork) = (|| in_a_row(fork_limit), || in_a_row(fork));
+        let row_plain = || in_a_row(|| time(runtime, ours_plain(ForkServer)));
+        show("ForkServer, async fn / its limit, in a row", BATCHES, row_fork, row_limit);
+        show("ForkServer, fn / its limit, in a row", BATCHES, row_plain, row_limit);
+        show("ForkServer / Spawn, async fn, in a row", BATCHES, row_fork, || in_a_row(spawn));
         let spawn_many = || time(runtime, at_once(|| ours(Spawn)));
         let fork_many = || time(runtime, at_once(|| ours(ForkServer)));
         show("Spawn / its limit, 8 at a time", BATCHES, spawn_many, || time(runtime, at_once(the_limit)));
@@ -148,6 +157,11 @@ fn show_ratios(runtime: &Runtime, server: &Server) {
         let what = format!("256 MiB parent / small parent, {method:?}");
         show(&what, BATCHES, large, || warm_time(runtime, method));
     }
+}
+
+/// The median of starts that follow one another.
+fn in_a_row(one: impl FnMut() -> Duration) -> Duration {
+    median_of(IN_A_ROW, one)
 }
 
 fn show(what: &str, rounds: usize, first: impl FnMut() -> Duration, second: impl FnMut() -> Duration) {
