@@ -105,7 +105,7 @@ static LINK: Mutex<Option<Box<Link>>> = Mutex::new(None);
 /// The link, and what tells that it still is the one: this process may close what it does not know.
 #[derive(Debug)]
 struct Link {
-    stream: UnixStream,
+    socket: OwnedFd,
     inode: u64,
 }
 
@@ -167,9 +167,10 @@ pub(crate) fn read_arguments(stream: &UnixStream, limits: &Limits) -> Result<Opt
 
 /// Makes the link the one that everything in this process reports on.
 pub(crate) fn open(stream: UnixStream) {
-    LINK_FD.store(stream.as_raw_fd(), Ordering::Release);
-    let inode = inode_of(&stream).unwrap_or(0);
-    *link() = Some(Box::new(Link { stream, inode }));
+    let socket = OwnedFd::from(stream);
+    LINK_FD.store(socket.as_raw_fd(), Ordering::Release);
+    let inode = inode_of(&socket).unwrap_or(0);
+    *link() = Some(Box::new(Link { socket, inode }));
     OWNER.store(std::process::id(), Ordering::Release);
 }
 
@@ -178,16 +179,19 @@ fn link() -> MutexGuard<'static, Option<Box<Link>>> {
 }
 
 /// Makes this the link, at the number of the one that was there: this process is a copy of the one that had that.
-pub(crate) fn replace(stream: &OwnedFd) -> io::Result<()> {
-    let Some(former) = link().take() else { return Err(io::ErrorKind::NotConnected.into()) };
-    let mut place = OwnedFd::from(former.stream);
-    rustix::io::dup3(stream, &mut place, DupFlags::CLOEXEC)?;
-    open(place.into());
+pub(crate) fn replace(new: &OwnedFd) -> io::Result<()> {
+    let mut link = link();
+    let Some(Link { socket, inode }) = link.as_deref_mut() else {
+        return Err(io::ErrorKind::NotConnected.into());
+    };
+    rustix::io::dup3(new, socket, DupFlags::CLOEXEC)?;
+    *inode = inode_of(socket)?;
+    OWNER.store(std::process::id(), Ordering::Release);
     Ok(())
 }
 
-fn inode_of(stream: &UnixStream) -> io::Result<u64> {
-    Ok(rustix::fs::fstat(stream)?.st_ino)
+fn inode_of(socket: &OwnedFd) -> io::Result<u64> {
+    Ok(rustix::fs::fstat(socket)?.st_ino)
 }
 
 /// Whether this is the process that was taken over, and not a copy that its function has made by `fork`.
@@ -197,7 +201,7 @@ pub(crate) fn is_ours() -> bool {
 
 /// A second handle to the link, to listen to what the parent says later; `None` in a process that has no parent.
 pub(crate) fn listener() -> Option<UnixStream> {
-    link().as_ref()?.stream.try_clone().ok()
+    link().as_ref()?.socket.try_clone().ok().map(UnixStream::from)
 }
 
 /// Sends a frame. An error means that the parent is gone, which ends this process by other ways.
@@ -206,15 +210,15 @@ pub(crate) fn send(kind: Kind, body: &[u8]) -> io::Result<()> {
 }
 
 fn send_with(kind: Kind, body: &[u8], handles: &[Arc<OwnedFd>]) -> io::Result<()> {
-    let mut link = link();
-    let Some(Link { stream, inode }) = link.as_deref_mut() else { return Ok(()) };
-    if !is_ours() || inode_of(stream)? != *inode {
+    let link = link();
+    let Some(Link { socket, inode }) = link.as_deref() else { return Ok(()) };
+    if !is_ours() || inode_of(socket)? != *inode {
         // A copy must not speak for the original, nor must a frame go into whatever has the link's number now.
         return Err(io::ErrorKind::NotConnected.into());
     }
     // Acquire and release: a handler that finds the flag down may write a whole frame.
     WRITING.store(true, Ordering::SeqCst);
-    let sent = write_frame_with(stream, kind, body, handles);
+    let sent = write_frame_with(socket, kind, body, handles);
     WRITING.store(false, Ordering::SeqCst);
     sent
 }
@@ -229,7 +233,7 @@ pub(crate) fn send_hello_of_forked() -> io::Result<()> {
     let mut pauses = 0;
     loop {
         // The first bytes on an empty socket: they go at once and whole.
-        match handles::send(&link.stream, &hello, &[pidfd.as_fd()]) {
+        match handles::send(&link.socket, &hello, &[pidfd.as_fd()]) {
             Err(error) if is_passing(&error) && pauses < PAUSES => {
                 pauses += 1;
                 std::thread::sleep(PAUSE);
@@ -267,17 +271,12 @@ fn is_passing(error: &io::Error) -> bool {
 }
 
 /// Writes a whole frame.
-pub(crate) fn write_frame(stream: &UnixStream, kind: Kind, body: &[u8]) -> io::Result<()> {
-    write_frame_with(stream, kind, body, &[])
+pub(crate) fn write_frame(socket: impl AsFd, kind: Kind, body: &[u8]) -> io::Result<()> {
+    write_frame_with(socket, kind, body, &[])
 }
 
 /// Writes a whole frame, and descriptors beside its first bytes, of which there are enough.
-fn write_frame_with(
-    stream: &UnixStream,
-    kind: Kind,
-    body: &[u8],
-    handles: &[Arc<OwnedFd>],
-) -> io::Result<()> {
+fn write_frame_with(socket: impl AsFd, kind: Kind, body: &[u8], handles: &[Arc<OwnedFd>]) -> io::Result<()> {
     let count = u16::try_from(handles.len()).map_err(io::Error::other)?;
     let header = header_with(kind, body.len() as u64, count);
     let mut parts = [IoSlice::new(&header), IoSlice::new(body)];
@@ -290,7 +289,7 @@ fn write_frame_with(
         // Each byte takes as many as there may be.
         let first = [IoSlice::new(&rest[0][..1])];
         let bytes = if turns.len() > 1 { &first[..] } else { &*rest };
-        match handles::send_parts(stream, bytes, &beside) {
+        match handles::send_parts(&socket, bytes, &beside) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 IoSlice::advance_slices(&mut rest, written);
