@@ -22,7 +22,9 @@ use crate::current::{current, depth};
 use crate::end::End;
 use crate::error::{Cause, Stage};
 use crate::family::Membership;
-use crate::fork_server::{CROWDED, Forked, Inherited, Requested, Server, Spare, Station, own_streams};
+use crate::fork_server::{
+    CROWDED, Forked, Inherited, Requested, Server, Spare, Station, is_crowded, own_streams,
+};
 use crate::image::Image;
 use crate::life::{Order, START_LIMIT};
 use crate::link::{Bootstrap, Program};
@@ -414,10 +416,7 @@ async fn greet(
     loop {
         match introduction.send(link) {
             Ok(()) => return Ok(introduction.greeting),
-            // The kernel has too many descriptors in flight for this user.
-            Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) && Instant::now() < deadline => {
-                sleep(CROWDED).await;
-            }
+            Err(error) if is_crowded(&error) && Instant::now() < deadline => sleep(CROWDED).await,
             Err(error) => return Err(cannot_tell(error)),
         }
     }

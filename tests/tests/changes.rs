@@ -316,16 +316,17 @@ async fn has_closed_streams() -> Vec<String> {
     found
 }
 
-/// What the children of one who gives up being root find, before and after.
+/// What the children of one who gives up being root find, before and after. The server that root had goes.
 #[process]
-async fn gives_up_root(id: u32) -> Result<(Found, Found, usize), procession::ProcessError> {
+async fn gives_up_root(id: u32) -> Result<(Found, Found), procession::ProcessError> {
     let before = looks_around().start_method(StartMethod::ForkServer).await?;
     let (user, group) = (Uid::from_raw(id), Gid::from_raw(id));
     setgroups(&[group]).unwrap();
     setresgid(group, group, group).unwrap();
     setresuid(user, user, user).unwrap();
     let after = looks_around().start_method(StartMethod::ForkServer).await?;
-    Ok((before, after, servers().len()))
+    eventually(std::time::Duration::from_secs(30), || servers().len() == 1);
+    Ok((before, after))
 }
 
 fn needing_root<F: Future<Output = ()>>(name: &str, body: impl FnOnce() -> F) -> Result<(), NotPassed> {
@@ -336,7 +337,7 @@ fn needing_root<F: Future<Output = ()>>(name: &str, body: impl FnOnce() -> F) ->
 fn credentials() -> Result<(), NotPassed> {
     needing_root("credentials", async || {
         let given_up = gives_up_root(65534).start_method(StartMethod::Spawn).await.unwrap();
-        let (before, after, servers) = given_up.unwrap();
+        let (before, after) = given_up.unwrap();
         assert_eq!(before.status["Uid"], "0\t0\t0\t0");
         assert_eq!(after.status["Uid"], "65534\t65534\t65534\t65534");
         assert_eq!(after.status["Gid"], "65534\t65534\t65534\t65534");
@@ -344,7 +345,6 @@ fn credentials() -> Result<(), NotPassed> {
             (after.status["Groups"].as_str(), after.status["CapEff"].as_str()),
             ("65534", "0000000000000000")
         );
-        assert_eq!(servers, 1);
     })
 }
 

@@ -269,6 +269,18 @@ async fn calls_in_a_jam(held_up: HeldUp) -> u32 {
     call.await.unwrap()
 }
 
+/// Starts its fork server when the kernel takes no descriptor for that.
+#[process]
+async fn begins_in_a_jam() -> u32 {
+    become_somebody();
+    have_few_descriptors(60);
+    let flights = Flights::full();
+    let mut call = Box::pin(async { answers(7).start_method(StartMethod::ForkServer).await });
+    assert!(is_held_up(&mut call).await);
+    flights.land_all();
+    call.await.unwrap()
+}
+
 /// Makes more calls at once than descriptors can be in flight for, while nobody receives any.
 #[process]
 async fn calls_in_a_rush(number: u32) -> Vec<Result<u32, ProcessError>> {
@@ -291,6 +303,7 @@ isolated! {
             let called = calls_in_a_jam(held_up).start_method(StartMethod::Spawn).await;
             assert_eq!(called.unwrap(), 7, "{held_up:?}");
         }
+        assert_eq!(begins_in_a_jam().start_method(StartMethod::Spawn).await.unwrap(), 7);
     }
 
     /// 36: also where it is the calls themselves that take them.

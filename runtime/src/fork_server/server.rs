@@ -176,7 +176,13 @@ impl Server {
         let body = postcard::to_stdvec(&service).map_err(|error| told(io::Error::other(error)))?;
         let mut frame = header_with(Kind::Serve, body.len() as u64, 1).to_vec();
         frame.extend_from_slice(&body);
-        let sent = handles::send(&link, &frame, &[requests.as_fd()]).map_err(&told)?;
+        let deadline = Instant::now() + START_LIMIT;
+        let sent = loop {
+            match handles::send(&link, &frame, &[requests.as_fd()]) {
+                Err(error) if is_crowded(&error) && Instant::now() < deadline => sleep(CROWDED).await,
+                sent => break sent.map_err(&told)?,
+            }
+        };
         drop(requests);
         link.write_all(&frame[sent..]).await.map_err(&told)?;
 
@@ -247,7 +253,7 @@ impl Server {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.writable().await.map_err(failed("cannot ask the fork server"))?;
                 }
-                Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) => sleep(CROWDED).await,
+                Err(error) if is_crowded(&error) => sleep(CROWDED).await,
                 Err(error) if is_closed(&error) => return Err(failed("the fork server is gone")(error)),
                 Err(error) => {
                     let what = "cannot ask the fork server for a child";
@@ -408,6 +414,11 @@ impl Server {
     fn children(&self) -> MutexGuard<'_, Children> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the error means that the kernel has too many descriptors in flight for this user.
+pub(crate) fn is_crowded(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ETOOMANYREFS)
 }
 
 /// Whether the error means that the other end of a socket is gone.
