@@ -22,9 +22,7 @@ use crate::current::{current, depth};
 use crate::end::End;
 use crate::error::{Cause, Stage};
 use crate::family::Membership;
-use crate::fork_server::{
-    CROWDED, Forked, Inherited, Requested, Server, Spare, Station, is_crowded, own_streams,
-};
+use crate::fork_server::{Forked, Inherited, Requested, Server, Spare, Station, own_streams};
 use crate::image::Image;
 use crate::life::{Order, START_LIMIT};
 use crate::link::{Bootstrap, Program};
@@ -33,6 +31,7 @@ use crate::stdio::{Ends, Theirs};
 use crate::surroundings::{Said, Surroundings};
 use crate::sys;
 use crate::wire::frame::{HEADER, Kind, MAX_START, header_with};
+use crate::wire::handles::{CROWDED, is_crowded};
 use crate::wire::{Connection, EncodeError, Packet, handles};
 
 /// How many generations of children may stand above one another: what stops a function that calls itself.

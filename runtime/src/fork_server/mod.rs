@@ -38,7 +38,7 @@ use crate::wire::handles;
 pub(crate) use preload::run_hooks;
 pub use preload::{on_fork, preload};
 pub(crate) use serve::{Served, serve};
-pub(crate) use server::{CROWDED, Forked, Requested, Server, is_crowded};
+pub(crate) use server::{Forked, Requested, Server};
 pub(crate) use servers::{Servers, cannot_look};
 pub(crate) use spares::Spare;
 pub use spares::warm;

@@ -35,10 +35,8 @@ use crate::start::{Executed, execute_server, preloading};
 use crate::surroundings::Environment;
 use crate::sys;
 use crate::wire::frame::{Frame, Frames, HEADER, Kind, header_with};
+use crate::wire::handles::{CROWDED, is_crowded};
 use crate::wire::{Connection, Limits, decode, handles};
-
-/// How long a message waits where the kernel has too many descriptors in flight.
-pub(crate) const CROWDED: Duration = Duration::from_millis(5);
 
 /// Only one that has ended is waited for.
 const ENDED: WaitIdOptions = WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG);
@@ -414,11 +412,6 @@ impl Server {
     fn children(&self) -> MutexGuard<'_, Children> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether the error means that the kernel has too many descriptors in flight for this user.
-pub(crate) fn is_crowded(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::ETOOMANYREFS)
 }
 
 /// Whether the error means that the other end of a socket is gone.

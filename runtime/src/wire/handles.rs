@@ -16,6 +16,11 @@ pub(crate) const MAX_HANDLES: usize = 253;
 /// How long to wait for what the kernel is short of: descriptors in flight, or memory.
 pub(crate) const CROWDED: Duration = Duration::from_millis(10);
 
+/// Whether the error means that the kernel has too many descriptors in flight for this user.
+pub(crate) fn is_crowded(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ETOOMANYREFS)
+}
+
 /// Sends bytes, and descriptors beside the first of them; gives how many bytes were sent.
 ///
 /// # Errors
